@@ -13,13 +13,16 @@ mod object_ref;
 mod pin;
 mod quote;
 mod status;
+mod version;
 pub mod wire;
 
 pub use message::{Admission, InstanceMetadata};
 pub use metadata::{
-    MAX_METADATA_VALUE, MetadataError, fingerprint, validate_metadata_key, validate_metadata_value,
+    MAX_METADATA_VALUE, MetadataError, fingerprint, validate_content_type, validate_metadata_key,
+    validate_metadata_value,
 };
-pub use object_ref::{HashAlgo, HashMode, ObjectRef, ObjectRefError};
+pub use object_ref::{HashAlgo, HashMode, HexError, InstanceIdError, ObjectRef, ObjectRefError};
 pub use pin::{InstanceId, Pin, PinError, validate_package_name};
 pub use quote::{escape, quote_bytes};
 pub use status::{Code, Detail, Status};
+pub use version::{VersionError, validate_version};

@@ -1,28 +1,16 @@
 //! Object references, and the instance IDs that spell them.
 
+mod hex;
+mod spelling;
+
 use std::fmt;
 
-use base64::Engine as _;
-use base64::alphabet::URL_SAFE;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-
+use crate::quote::quote;
 use crate::wire;
 
-/// Fewest characters of an instance ID in base64: 20 bytes of digest and the algorithm.
-const MIN_ENCODED: usize = 28;
-
-/// Characters of a SHA1 instance ID, which is the digest in hex.
-const SHA1_HEX: usize = 40;
-
-/// Decodes what the reference decodes: non-zero trailing bits are let through here
-/// and refused where a canonical spelling is asked for.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new()
-        .with_encode_padding(false)
-        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
-        .with_decode_allow_trailing_bits(true),
-);
+pub use hex::HexError;
+pub(crate) use hex::{hex_bytes, to_hex};
+pub use spelling::InstanceIdError;
 
 /// The hash algorithm of an [`ObjectRef`]. Any number may arrive; two are known.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -133,7 +121,7 @@ pub enum ObjectRefError {
         got: usize,
     },
     /// A string is not an instance ID.
-    #[error("not a valid package instance ID {id:?}: {reason}")]
+    #[error("not a valid package instance ID {}: {reason}", quote(id))]
     InstanceId {
         /// The string.
         id: String,
@@ -142,65 +130,16 @@ pub enum ObjectRefError {
     },
 }
 
-/// What is wrong with a hex string.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum HexError {
-    /// There are no digits.
-    #[error("empty hex string")]
-    Empty,
-    /// The number of digits is odd.
-    #[error("uneven number of symbols in the hex string")]
-    Uneven,
-    /// A character is not a lowercase hex digit.
-    #[error("bad lowercase hex string {string:?}, wrong char {wrong}")]
-    Digit {
-        /// The string.
-        string: String,
-        /// Its first wrong character.
-        wrong: char,
-    },
-}
-
-/// What is wrong with the spelling of an instance ID.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InstanceIdError {
-    /// It is too short.
-    #[error("not a valid size for an encoded digest")]
-    Size,
-    /// It is not URL-safe base64 without padding.
-    #[error("cannot base64 decode: illegal base64 data at input byte {0}")]
-    Base64(usize),
-    /// It decodes to nothing.
-    #[error("empty")]
-    Empty,
-    /// It decodes to a digest of an odd length.
-    #[error("the digest can't be odd")]
-    OddDigest,
-    /// It names no algorithm.
-    #[error("unspecified hash algo (0)")]
-    UnspecifiedAlgo,
-    /// Its digest has not the algorithm's length.
-    #[error("wrong digest len {got} for algo {algo}")]
-    DigestLength {
-        /// The algorithm it names.
-        algo: HashAlgo,
-        /// Bytes of digest there.
-        got: usize,
-    },
-    /// It has the length of a SHA1 hex digest but is none.
-    #[error(transparent)]
-    Hex(HexError),
-    /// Its algorithm is not one of the known ones.
-    #[error("unsupported unknown hash algorithm #{0}")]
-    UnknownAlgo(i32),
-    /// It is one of several spellings of the same instance, and not the one to be used.
-    #[error("not the canonical encoding")]
-    NotCanonical,
-}
-
 impl ObjectRef {
+    /// Reads the wire form from a field that may have been left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectRefError::Missing`] if it was.
+    pub fn from_wire(object: Option<wire::cipd::ObjectRef>) -> Result<Self, ObjectRefError> {
+        object.map(Self::from).ok_or(ObjectRefError::Missing)
+    }
+
     /// Reads an instance ID as the reference does, which lets several spellings of
     /// one instance pass. [`InstanceId`](crate::InstanceId) takes the canonical one only.
     ///
@@ -208,7 +147,7 @@ impl ObjectRef {
     ///
     /// [`ObjectRefError::InstanceId`] if `id` spells no reference acceptable in `mode`.
     pub fn from_instance_id(id: &str, mode: HashMode) -> Result<Self, ObjectRefError> {
-        decode(id, mode).map_err(|reason| ObjectRefError::InstanceId {
+        spelling::decode(id, mode).map_err(|reason| ObjectRefError::InstanceId {
             id: id.to_owned(),
             reason,
         })
@@ -227,9 +166,7 @@ impl ObjectRef {
         }
         let number = self.hash_algo.number();
         let algo = u8::try_from(number).map_err(|_| ObjectRefError::UnknownAlgo(number))?;
-        let mut bytes: Vec<u8> = hex_bytes(&self.hex_digest).collect();
-        bytes.push(algo);
-        Ok(BASE64.encode(bytes))
+        Ok(spelling::encode(algo, hex_bytes(&self.hex_digest)))
     }
 
     /// Checks that algorithm and digest fit together.
@@ -248,7 +185,7 @@ impl ObjectRef {
             }
             _ => {}
         }
-        check_hex(&self.hex_digest)
+        hex::check(&self.hex_digest)
             .map_err(|reason| ObjectRefError::HexDigest { algo, reason })?;
         let got = self.hex_digest.len();
         match algo.digest_len() {
@@ -278,104 +215,4 @@ impl From<ObjectRef> for wire::cipd::ObjectRef {
             hex_digest: object.hex_digest,
         }
     }
-}
-
-fn decode(id: &str, mode: HashMode) -> Result<ObjectRef, InstanceIdError> {
-    if id.len() == SHA1_HEX {
-        check_hex(id).map_err(InstanceIdError::Hex)?;
-        return Ok(ObjectRef {
-            hash_algo: HashAlgo::SHA1,
-            hex_digest: id.to_owned(),
-        });
-    }
-    if id.len() < MIN_ENCODED {
-        return Err(InstanceIdError::Size);
-    }
-    let bytes = decode_base64(id)?;
-    let Some((&algo, digest)) = bytes.split_last() else {
-        return Err(InstanceIdError::Empty);
-    };
-    if !digest.len().is_multiple_of(2) {
-        return Err(InstanceIdError::OddDigest);
-    }
-    let hash_algo = HashAlgo(algo.into());
-    if hash_algo == HashAlgo::UNSPECIFIED {
-        return Err(InstanceIdError::UnspecifiedAlgo);
-    }
-    match hash_algo.digest_len() {
-        Some(want) if want != digest.len() => {
-            return Err(InstanceIdError::DigestLength {
-                algo: hash_algo,
-                got: digest.len(),
-            });
-        }
-        None if mode == HashMode::Known => return Err(InstanceIdError::UnknownAlgo(algo.into())),
-        _ => {}
-    }
-    Ok(ObjectRef {
-        hash_algo,
-        hex_digest: to_hex(digest),
-    })
-}
-
-/// Decodes as Go's decoder does: line ends are skipped, positions count them.
-fn decode_base64(id: &str) -> Result<Vec<u8>, InstanceIdError> {
-    use base64::DecodeError::{
-        InvalidByte, InvalidLastSymbol, InvalidLength, InvalidPadding,
-    };
-    let kept: Vec<(usize, u8)> = id
-        .bytes()
-        .enumerate()
-        .filter(|(_, byte)| !matches!(byte, b'\r' | b'\n'))
-        .collect();
-    let plain: Vec<u8> = kept.iter().map(|&(_, byte)| byte).collect();
-    BASE64.decode(&plain).map_err(|error| {
-        let at = match error {
-            InvalidByte(at, _) => at,
-            InvalidLength(_) | InvalidPadding => plain.len().saturating_sub(1),
-            InvalidLastSymbol { .. } => plain.len().saturating_sub(1),
-        };
-        InstanceIdError::Base64(kept.get(at).map_or(at, |&(at, _)| at))
-    })
-}
-
-fn check_hex(string: &str) -> Result<(), HexError> {
-    if string.is_empty() {
-        return Err(HexError::Empty);
-    }
-    if !string.len().is_multiple_of(2) {
-        return Err(HexError::Uneven);
-    }
-    match string
-        .chars()
-        .find(|c| !matches!(c, '0'..='9' | 'a'..='f'))
-    {
-        None => Ok(()),
-        Some(wrong) => Err(HexError::Digit {
-            string: string.to_owned(),
-            wrong,
-        }),
-    }
-}
-
-/// Spells bytes in lowercase hex.
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
-}
-
-/// Reads hex that [`check_hex`] has accepted.
-pub(crate) fn hex_bytes(string: &str) -> impl Iterator<Item = u8> + '_ {
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => digit - b'a' + 10,
-    };
-    string
-        .as_bytes()
-        .chunks_exact(2)
-        .map(move |pair| nibble(pair[0]) << 4 | nibble(pair[1]))
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::object_ref::{InstanceIdError, hex_bytes, to_hex};
-use crate::{HashAlgo, HashMode, ObjectRef, ObjectRefError};
+use crate::object_ref::{hex_bytes, to_hex};
+use crate::quote::quote;
+use crate::{HashAlgo, HashMode, InstanceIdError, ObjectRef, ObjectRefError};
 
 /// A package name and the instance of it that is to be deployed.
 ///
@@ -38,17 +39,18 @@ enum Algo {
 pub enum PinError {
     /// A component of the package name has a character that none may have, or is empty.
     #[error(
-        r#"invalid package name {0:?}: must be a slash-separated path where each component matches "[a-z0-9_\-\.]+""#
+        r#"invalid package name {}: must be a slash-separated path where each component matches "[a-z0-9_\-\.]+""#,
+        quote(.0)
     )]
     PackageName(String),
     /// A component of the package name has nothing but dots.
-    #[error("invalid package name {0:?}: dots-only path components are forbidden")]
+    #[error("invalid package name {}: dots-only path components are forbidden", quote(.0))]
     DotsOnly(String),
     /// The instance ID is not one, or not spelled canonically.
     #[error(transparent)]
     InstanceId(#[from] ObjectRefError),
     /// There is no colon between package and instance ID.
-    #[error("not a pin {0:?}: must be package:instance_id")]
+    #[error("not a pin {}: must be package:instance_id", quote(.0))]
     NoColon(String),
 }
 
@@ -166,7 +168,10 @@ impl fmt::Debug for InstanceId {
 pub fn validate_package_name(name: &str) -> Result<(), PinError> {
     let legal = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-' | '.');
     let mut components = name.split('/');
-    if components.clone().any(|part| part.is_empty() || !part.chars().all(legal)) {
+    if components
+        .clone()
+        .any(|part| part.is_empty() || !part.chars().all(legal))
+    {
         return Err(PinError::PackageName(name.to_owned()));
     }
     if components.any(|part| part.chars().all(|c| c == '.')) {

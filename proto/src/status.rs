@@ -183,10 +183,7 @@ mod tests {
 
     #[test]
     fn codes_are_named_as_grpc_names_them() {
-        assert_eq!(
-            Code::FAILED_PRECONDITION.to_string(),
-            "FAILED_PRECONDITION"
-        );
+        assert_eq!(Code::FAILED_PRECONDITION.to_string(), "FAILED_PRECONDITION");
         assert_eq!(Code::UNAUTHENTICATED.to_string(), "UNAUTHENTICATED");
         assert_eq!(Code::from(-1).to_string(), "CODE(-1)");
     }
