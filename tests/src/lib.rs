@@ -1,1 +1,95 @@
-//! Placeholder.
+//! The harness in which one test body runs in every mode.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read the plugins they run and write their own input"
+)]
+
+pub mod logs;
+pub mod modes;
+pub mod process;
+pub mod repositories;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use admission_host::*;
+pub use modes::Mode;
+
+/// The grace of a close that is to be graceful.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a test may take before it counts as hanging. Nothing is asserted of it.
+const GUARD: Duration = Duration::from_secs(120);
+
+/// Defines a test whose one body runs in every mode.
+#[macro_export]
+macro_rules! in_every_mode {
+    ($($(#[$attribute:meta])* async fn $name:ident($mode:ident: Mode) $body:block)*) => {$(
+        $(#[$attribute])*
+        mod $name {
+            use super::*;
+
+            async fn body($mode: Mode) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn native() {
+                $crate::guarded(body(Mode::Native)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn component() {
+                $crate::guarded(body(Mode::Component)).await;
+            }
+        }
+    )*};
+}
+
+/// Runs a test's body, and panics rather than hang.
+pub async fn guarded(body: impl Future<Output = ()>) {
+    if tokio::time::timeout(GUARD, body).await.is_err() {
+        panic!("the test hangs");
+    }
+}
+
+/// Creates a host without metadata.
+#[must_use]
+pub fn host() -> Host {
+    Host::new(options())
+}
+
+/// Creates a host whose metadata comes from `repository`.
+#[must_use]
+pub fn host_with(repository: impl Repository + 'static) -> Host {
+    Host::new(options().repository(Arc::new(repository)))
+}
+
+/// Returns options for a host on this test's runtime, with a cache for components
+/// that all tests share.
+#[must_use]
+pub fn options() -> HostOptions {
+    HostOptions::new(tokio::runtime::Handle::current()).component_cache(modes::component_cache())
+}
+
+/// Returns the pin of some instance of `package`.
+#[must_use]
+pub fn pin(package: &str) -> Pin {
+    Pin::new(package, &"a".repeat(40)).expect("a valid package name")
+}
+
+/// Waits for the error that a check ends with.
+///
+/// # Panics
+///
+/// If the pin is admitted.
+pub async fn error_of(promise: &Promise) -> CheckError {
+    promise.wait().await.expect_err("the pin was admitted")
+}
+
+/// Waits for something that no event announces, such as a task that other threads see
+/// end; the guard of the test bounds it.
+pub async fn eventually(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

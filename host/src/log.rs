@@ -1,0 +1,153 @@
+//! What plugins say, as tracing events of the host.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use admission_proto::escape;
+
+/// Longest line that is logged, in bytes; the rest is cut.
+pub(crate) const MAX_LINE: usize = 16 << 10;
+
+/// Most lines of one plugin that are logged within one [`WINDOW`].
+const LINES_PER_WINDOW: u32 = 200;
+
+/// How long a count of lines lasts.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// How severe a plugin's log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[expect(clippy::exhaustive_enums, reason = "the reference's four words")]
+pub enum LogLevel {
+    /// Of use to who debugs the plugin.
+    Debug,
+    /// Of interest.
+    #[default]
+    Info,
+    /// Something is off, the plugin goes on.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+impl LogLevel {
+    /// Returns the word that stands for it on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+
+    /// Reads a severity as the reference does: what it does not know is info.
+    pub(crate) fn from_severity(word: &str) -> Self {
+        match word {
+            "debug" => Self::Debug,
+            "warning" => Self::Warning,
+            "error" => Self::Error,
+            _ => Self::Info,
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Turns one plugin's lines into events; escaped, bounded and not too many of them.
+#[derive(Debug)]
+pub(crate) struct PluginLog {
+    plugin: Arc<str>,
+    window: Instant,
+    lines: u32,
+    dropped: u64,
+}
+
+impl PluginLog {
+    pub(crate) fn new(plugin: Arc<str>) -> Self {
+        Self {
+            plugin,
+            window: Instant::now(),
+            lines: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Logs one line, unless there were too many of late.
+    pub(crate) fn line(&mut self, level: LogLevel, text: &str) {
+        let now = Instant::now();
+        if now.duration_since(self.window) >= WINDOW {
+            self.report_dropped();
+            self.window = now;
+            self.lines = 0;
+        }
+        if self.lines == LINES_PER_WINDOW {
+            self.dropped += 1;
+            return;
+        }
+        self.lines += 1;
+        let shown = cut(text);
+        emit(&self.plugin, level, &escape(shown), text.len() - shown.len());
+    }
+
+    /// Says how many lines were dropped since this was last said.
+    pub(crate) fn report_dropped(&mut self) {
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            let plugin = &*self.plugin;
+            tracing::warn!(target: TARGET, plugin, dropped, "dropped log lines of the plugin");
+        }
+    }
+}
+
+/// The target of every event that carries a plugin's own words.
+const TARGET: &str = "admission_host::plugin";
+
+fn emit(plugin: &str, level: LogLevel, line: &str, cut: usize) {
+    macro_rules! event {
+        ($level:expr) => {
+            if cut == 0 {
+                tracing::event!(target: TARGET, $level, plugin, "{line}")
+            } else {
+                tracing::event!(target: TARGET, $level, plugin, cut_bytes = cut, "{line}")
+            }
+        };
+    }
+    match level {
+        LogLevel::Debug => event!(tracing::Level::DEBUG),
+        LogLevel::Info => event!(tracing::Level::INFO),
+        LogLevel::Warning => event!(tracing::Level::WARN),
+        LogLevel::Error => event!(tracing::Level::ERROR),
+    }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_LINE)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_severity_that_is_not_known_is_info() {
+        assert_eq!(LogLevel::from_severity("fatal"), LogLevel::Info);
+        assert_eq!(LogLevel::from_severity(""), LogLevel::Info);
+        for level in [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error] {
+            assert_eq!(LogLevel::from_severity(level.as_str()), level);
+        }
+    }
+
+    #[test]
+    fn a_line_is_cut_between_characters() {
+        let long = "ä".repeat(MAX_LINE);
+        assert_eq!(cut(&long).len(), MAX_LINE);
+        let odd = format!("a{long}");
+        assert_eq!(cut(&odd).len(), MAX_LINE - 1);
+    }
+}

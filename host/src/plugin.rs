@@ -1,0 +1,182 @@
+//! A plugin as its users hold it.
+
+pub(crate) mod checks;
+mod core;
+mod metadata;
+pub(crate) mod promise;
+pub(crate) mod state;
+mod supervisor;
+mod verdict;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use admission_proto::Pin;
+
+use crate::host::Host;
+use crate::source::Source;
+use crate::transport::{Exit, Launcher};
+use crate::transport::wasm::WasmLauncher;
+pub(crate) use self::core::Core;
+use promise::Promise;
+use state::PluginState;
+
+/// How long a plugin has to connect unless told otherwise: the reference's limit.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Undecided admissions that may be out at once unless told otherwise.
+const WINDOW: usize = 16_384;
+
+/// A plugin that judges pins for one host.
+///
+/// It is started by the first check, and at most once. Cheap to clone; dropping the
+/// last clone kills it.
+#[derive(Clone)]
+pub struct Plugin(Arc<Handle>);
+
+/// Kills the plugin when the last user is gone.
+struct Handle(Arc<Core>);
+
+/// How a host deals with a plugin.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PluginOptions {
+    pub(crate) check_timeout: Option<Duration>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) window: usize,
+}
+
+/// What a plugin said to no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Strays {
+    /// Verdicts on checks that were never asked or are settled.
+    pub verdicts: u64,
+    /// Frames that only a newer protocol defines.
+    pub unknown_frames: u64,
+}
+
+impl Plugin {
+    /// Creates a plugin of `host`. Starts nothing and validates nothing: what is
+    /// wrong with `source` is the error of the first check.
+    #[must_use]
+    pub fn new(host: &Host, source: impl Into<Source>) -> Self {
+        Self::with_options(host, source, PluginOptions::default())
+    }
+
+    /// Creates a plugin of `host` that is dealt with as `options` say.
+    #[must_use]
+    pub fn with_options(host: &Host, source: impl Into<Source>, options: PluginOptions) -> Self {
+        let source = source.into();
+        let name = source.plugin_name();
+        let launcher: Box<dyn Launcher> = match source {
+            Source::Native(command) => Box::new(command),
+            Source::Component(component) => Box::new(WasmLauncher::new(
+                component,
+                host.component_cache(),
+                host.runtime().clone(),
+            )),
+        };
+        Self(Arc::new(Handle(host.add(name, launcher, options))))
+    }
+
+    /// Asks whether `pin` may be deployed.
+    ///
+    /// Never blocks. The first check starts the plugin; a pin that was asked before
+    /// gets the promise of that time, pending or settled, until
+    /// [`clear_cache`](Self::clear_cache). Once the plugin has ended, a pin that was
+    /// not asked before gets a promise settled with the reason, which is not kept.
+    #[must_use]
+    pub fn check_admission(&self, pin: &Pin) -> Promise {
+        self.0.0.check(pin)
+    }
+
+    /// Forgets every promise that is settled, so that its pin will be asked again.
+    pub fn clear_cache(&self) {
+        self.0.0.clear_cache();
+    }
+
+    /// Ends the plugin: asks it to finish, and kills it when `grace` has passed.
+    ///
+    /// The request is made by the call itself, and goes on when the future is dropped;
+    /// undecided checks are aborted at once. A grace of more than 5 s is 5 s. May be
+    /// called any number of times: all callers wait for the same end, and the
+    /// shortest grace counts.
+    pub fn close(&self, grace: Duration) -> impl Future<Output = Exit> + Send + use<> {
+        self.0.0.close(grace)
+    }
+
+    /// Returns the name by which logs and errors call the plugin.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.0.name()
+    }
+
+    /// Returns where the plugin is in its life.
+    #[must_use]
+    pub fn state(&self) -> PluginState {
+        self.0.0.state()
+    }
+
+    /// Returns how much of what the plugin said had no effect.
+    #[must_use]
+    pub fn strays(&self) -> Strays {
+        self.0.0.strays()
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin")
+            .field("name", &self.name())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        drop(self.0.close(Duration::ZERO));
+    }
+}
+
+impl PluginOptions {
+    /// Sets how long a check may take before it times out; there is no limit unless
+    /// this is called.
+    ///
+    /// The time runs from the latest of: the check was asked, the plugin connected,
+    /// and the plugin settled a check. A busy plugin is not a stuck one.
+    #[must_use]
+    pub fn check_timeout(mut self, timeout: Duration) -> Self {
+        self.check_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how long the plugin may take to connect once it is started; 30 s unless
+    /// this is called.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how many undecided admissions may be out at the plugin at once; 16,384
+    /// unless this is called, and never less than 1.
+    #[must_use]
+    pub fn window(mut self, admissions: usize) -> Self {
+        self.window = admissions.max(1);
+        self
+    }
+}
+
+impl Default for PluginOptions {
+    fn default() -> Self {
+        Self {
+            check_timeout: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            window: WINDOW,
+        }
+    }
+}

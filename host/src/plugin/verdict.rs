@@ -1,0 +1,77 @@
+//! From a plugin's status to the outcome of a check.
+
+use std::sync::Arc;
+
+use admission_proto::{Code, Status};
+
+use super::promise::Outcome;
+use crate::error::CheckError;
+
+/// Longest message of a status that is kept, in bytes: a promise keeps it until the
+/// cache is cleared.
+const MAX_MESSAGE: usize = 4 << 10;
+
+/// Most bytes of details that are kept.
+const MAX_DETAILS: usize = 4 << 10;
+
+/// Returns what a check ends with when the plugin answers `status`.
+pub(super) fn outcome(plugin: &Arc<str>, mut status: Status) -> Outcome {
+    if status.code == Code::OK {
+        return Ok(());
+    }
+    bound(&mut status);
+    let code = status.code;
+    let plugin = Arc::clone(plugin);
+    let status = Arc::new(status);
+    Err(match code {
+        Code::FAILED_PRECONDITION => CheckError::Denied { plugin, status },
+        _ => CheckError::Rejected { plugin, status },
+    })
+}
+
+fn bound(status: &mut Status) {
+    let length = status.message.len();
+    if length > MAX_MESSAGE {
+        status.message.truncate(status.message.floor_char_boundary(MAX_MESSAGE));
+        status.message.push_str(&format!(" (truncated, {length} bytes)"));
+    }
+    let size = |detail: &admission_proto::Detail| detail.type_url.len() + detail.value.len();
+    let details: usize = status.details.iter().map(size).sum();
+    if details > MAX_DETAILS {
+        status.details.clear();
+        status.message.push_str(&format!(" (details dropped, {details} bytes)"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use admission_proto::Detail;
+
+    fn error(status: Status) -> CheckError {
+        outcome(&"policy".into(), status).expect_err("not OK")
+    }
+
+    #[test]
+    fn only_ok_admits_and_only_failed_precondition_denies() {
+        assert!(outcome(&"policy".into(), Status::new(Code::OK, "ignored")).is_ok());
+        assert!(matches!(error(Status::denied("no")), CheckError::Denied { .. }));
+        for code in [1, 10, 12345, -1] {
+            let error = error(Status::new(code.into(), "odd"));
+            assert!(matches!(error, CheckError::Rejected { .. }));
+            assert_eq!(error.code().map(Code::number), Some(code));
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_kept_is_cut_visibly() {
+        let detail = Detail {
+            type_url: "t".into(),
+            value: vec![0; MAX_DETAILS],
+        };
+        let status = Status::denied("x".repeat(10_000)).with_detail(detail);
+        let text = error(status).to_string();
+        assert!(text.ends_with("xx (truncated, 10000 bytes) (details dropped, 4097 bytes)"));
+        assert!(text.len() < MAX_MESSAGE + 100);
+    }
+}

@@ -1,0 +1,143 @@
+//! How a plugin is started and ended: two byte streams and a handle.
+
+pub(crate) mod native;
+pub(crate) mod stderr;
+pub(crate) mod wasm;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::error::Class;
+use stderr::StderrLog;
+
+/// Starts a plugin. Implemented by the subprocess and by the component.
+pub(crate) trait Launcher: Send + Sync {
+    /// Starts one instance, whose stderr goes to `stderr`.
+    ///
+    /// Runs no guest code: instantiating a component is the first part of its
+    /// [`Instance::poll_exit`], so that connect timeout and Close cover it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends whatever it had started.
+    fn launch(&self, stderr: StderrLog) -> BoxFuture<'static, Result<Launched, LaunchError>>;
+}
+
+/// A plugin that was started.
+pub(crate) struct Launched {
+    /// What the plugin reads; dropping it is the polite "please finish".
+    pub(crate) stdin: Pin<Box<dyn AsyncWrite + Send>>,
+    /// What the plugin writes. Once [`Instance::poll_exit`] is ready, it yields what
+    /// was written before the exit, then ends, and is never pending again.
+    pub(crate) stdout: Pin<Box<dyn AsyncRead + Send>>,
+    /// Ends it.
+    pub(crate) instance: Box<dyn Instance>,
+}
+
+/// A running plugin. Dropping it kills.
+pub(crate) trait Instance: Send {
+    /// Waits for the end, and until then takes care of stderr.
+    ///
+    /// For a component this *is* the guest: not polling it pauses it. Must not be
+    /// called again once it was ready.
+    fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit>;
+
+    /// Makes `poll_exit` ready soon, with [`Exit::KilledByHost`] unless it ended before.
+    fn kill(&mut self);
+}
+
+/// How a plugin ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exit {
+    /// It was closed before it was started.
+    NeverStarted,
+    /// It ended by itself and said that all is well.
+    Success,
+    /// It ended by itself, and not well.
+    Failed {
+        /// The reference's words: `exit status 3`, `signal: killed`, `trap: ...`.
+        words: Arc<str>,
+        /// What kind of end it was: a crash, a trap, or a limit that was exceeded.
+        class: Class,
+    },
+    /// It had to be killed.
+    KilledByHost,
+}
+
+impl Exit {
+    /// Describes an end that was not a success.
+    pub(crate) fn failed(class: Class, words: impl Into<Arc<str>>) -> Self {
+        Self::Failed {
+            words: words.into(),
+            class,
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NeverStarted => "never started",
+            Self::Success => "terminated with 0 exit code",
+            Self::Failed { words, .. } => words,
+            Self::KilledByHost => "killed by the host",
+        })
+    }
+}
+
+/// Why a plugin could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    /// There is no executable to start.
+    #[error("need at least one argument (the executable to start)")]
+    EmptyCommand,
+    /// The host will not start anything any more.
+    #[error("failed to launch the plugin: the plugins host is already closed")]
+    HostClosed,
+    /// The system did not start the executable.
+    #[error("failed to launch the plugin: {words}")]
+    Spawn {
+        /// The reference's words for it.
+        words: String,
+        /// The system's own.
+        source: io::Error,
+    },
+    /// The file of a component cannot be read.
+    #[error("failed to launch the plugin: cannot read the component `{}`", path.display())]
+    ComponentFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The bytes are not a component that can be run.
+    #[error("failed to launch the plugin: {0}")]
+    Component(String),
+    /// The component asks for what no component gets.
+    #[error(
+        "failed to launch the plugin: the component imports what is not part of WASI 0.2: {}",
+        names.join(", ")
+    )]
+    Imports {
+        /// Every such import, as the component names it.
+        names: Vec<String>,
+    },
+}
+
+impl LaunchError {
+    /// Returns the class of the error.
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::Imports { .. } => Class::Import,
+            _ => Class::Launch,
+        }
+    }
+}

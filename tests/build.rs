@@ -1,0 +1,61 @@
+//! Builds the plugins that the tests run, native and as components, from one source.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const COMPONENT_TARGET: &str = "wasm32-wasip2";
+
+/// Packages with one binary each, named like the package.
+const PLUGINS: [&str; 2] = ["conformance-fixture", "wasm-policy"];
+
+/// What the plugins are made from, relative to the workspace.
+const SOURCES: [&str; 8] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "proto/schema",
+    "proto/src",
+    "guest-sdk/Cargo.toml",
+    "guest-sdk/src",
+    "examples/wasm-policy/src",
+    "tests/fixture",
+];
+
+fn main() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={}", workspace.join(source).display());
+    }
+    let native_target = variable("TARGET");
+    // A folder of its own: the outer build holds the lock of the shared one.
+    let folder = PathBuf::from(variable("OUT_DIR")).join("plugins");
+    build(&workspace, &folder, &native_target);
+    for (name, target) in [("NATIVE", &*native_target), ("COMPONENT", COMPONENT_TARGET)] {
+        let plugins = folder.join(target).join("release");
+        println!("cargo::rustc-env={name}_PLUGINS={}", plugins.display());
+    }
+}
+
+fn build(workspace: &Path, folder: &Path, native_target: &str) {
+    let mut cargo = Command::new(variable("CARGO"));
+    cargo.current_dir(workspace).args(["build", "--release", "--locked"]);
+    cargo.arg("--target-dir").arg(folder);
+    cargo.args(["--target", native_target, "--target", COMPONENT_TARGET]);
+    for plugin in PLUGINS {
+        cargo.args(["--package", plugin]);
+    }
+    // They are meant for the outer build: its flags, its lints, its kind of linker.
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_TARGET_DIR"] {
+        cargo.env_remove(name);
+    }
+    let status = cargo.status().expect("cargo runs, or this would not");
+    assert!(
+        status.success(),
+        "building the plugins failed; if the target {COMPONENT_TARGET} is missing, `cargo xtask test` \
+         or `rustup target add {COMPONENT_TARGET}` adds it"
+    );
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+}

@@ -1,0 +1,79 @@
+//! What the host logs, for tests to look at.
+
+use std::fmt::{self, Debug};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+/// One event that has a field `plugin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// How severe.
+    pub level: Level,
+    /// Value of the field `plugin`.
+    pub plugin: String,
+    /// Message of the event.
+    pub message: String,
+}
+
+/// Collects the events that concern plugins.
+#[derive(Debug, Clone, Default)]
+pub struct Lines(Arc<Mutex<Vec<Line>>>);
+
+impl Lines {
+    /// Starts to collect the events of this process. A process has one collector, so
+    /// whoever uses it sits in a test file of its own.
+    #[must_use]
+    pub fn collect() -> Self {
+        let lines = Self::default();
+        let subscriber = Registry::default().with(lines.clone());
+        tracing::subscriber::set_global_default(subscriber).expect("the only collector");
+        lines
+    }
+
+    /// Returns the events so far in which the plugin itself speaks.
+    #[must_use]
+    pub fn of_plugin(&self, plugin: &str) -> Vec<Line> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().filter(|line| line.plugin == plugin).cloned().collect()
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if fields.plugin.is_empty() {
+            return;
+        }
+        let line = Line {
+            level: *event.metadata().level(),
+            plugin: fields.plugin,
+            message: fields.message,
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    plugin: String,
+    message: String,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "plugin" {
+            value.clone_into(&mut self.plugin);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.message = fmt::format(format_args!("{value:?}"));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The modes in which a plugin can run, and what differs between them.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use admission_host::{Component, NativeCommand, Source};
+use tempfile::TempDir;
+
+/// Where the argument of the fixture stands in the component, which gets none.
+const MARKER: &[u8] = b"@@ARGUMENT@@";
+
+/// Longest argument of the fixture, in bytes.
+const MAX_ARGUMENT: usize = 52;
+
+/// How a plugin runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As a subprocess.
+    Native,
+    /// As a WASI component in this process.
+    Component,
+}
+
+impl Mode {
+    /// Returns the fixture that does what its `argument` says; with an empty one, what
+    /// the name of each package says.
+    #[must_use]
+    pub fn fixture(self, argument: &str) -> Source {
+        match self {
+            Self::Native => NativeCommand::new([native("conformance-fixture").as_os_str(), argument.as_ref()]).into(),
+            Self::Component => Component::from_bytes(with_argument(argument)).into(),
+        }
+    }
+
+    /// Returns the example policy.
+    #[must_use]
+    pub fn policy(self) -> Source {
+        match self {
+            Self::Native => NativeCommand::new([native("wasm-policy")]).into(),
+            Self::Component => Component::from_file(component("wasm-policy")).into(),
+        }
+    }
+
+    /// Returns a plugin whose file does not exist.
+    #[must_use]
+    pub fn missing(self) -> Source {
+        match self {
+            Self::Native => NativeCommand::new(["/does/not/exist"]).into(),
+            Self::Component => Component::from_file("/does/not/exist").into(),
+        }
+    }
+
+    /// Returns the words for an exit with `code`: WASI 0.2 keeps no number.
+    #[must_use]
+    pub fn exit_words(self, code: u8) -> String {
+        match self {
+            Self::Native => format!("exit status {code}"),
+            Self::Component => "exit status 1".to_owned(),
+        }
+    }
+
+    /// Returns the name by which errors call the fixture.
+    #[must_use]
+    pub fn fixture_name(self) -> &'static str {
+        match self {
+            Self::Native => "conformance-fixture",
+            Self::Component => "component",
+        }
+    }
+}
+
+/// Returns a folder for compiled components that lives as long as the test process.
+pub fn component_cache() -> PathBuf {
+    static CACHE: OnceLock<TempDir> = OnceLock::new();
+    let folder = CACHE.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
+    folder.path().to_owned()
+}
+
+/// Returns the path of a plugin that was built as a program.
+#[must_use]
+pub fn native(name: &str) -> PathBuf {
+    Path::new(env!("NATIVE_PLUGINS")).join(name)
+}
+
+/// Returns the path of a plugin that was built as a component.
+#[must_use]
+pub fn component(name: &str) -> PathBuf {
+    Path::new(env!("COMPONENT_PLUGINS")).join(name).with_extension("wasm")
+}
+
+fn with_argument(argument: &str) -> Vec<u8> {
+    assert!(argument.len() <= MAX_ARGUMENT, "the marker has no room for {argument:?}");
+    let mut bytes = std::fs::read(component("conformance-fixture")).expect("the build has made it");
+    let found = bytes.windows(MARKER.len()).position(|window| window == MARKER);
+    let start = found.expect("the fixture holds the marker") + MARKER.len();
+    bytes[start..start + argument.len()].copy_from_slice(argument.as_bytes());
+    bytes
+}

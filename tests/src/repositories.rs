@@ -1,0 +1,90 @@
+//! Repositories for tests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use admission_host::{
+    InstanceMetadata, ListMetadata, Listing, MemoryRepository, Pin, Repository, Status,
+};
+
+/// A repository in memory that counts its calls.
+#[derive(Debug, Clone, Default)]
+pub struct Counted {
+    repository: MemoryRepository,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    /// Creates a repository in which `pin` has `entries` entries with the keys `k0`,
+    /// `k1` and so on, in the order in which they are to be visited.
+    #[must_use]
+    pub fn with_entries(pin: &Pin, entries: usize) -> Self {
+        let metadata = (0..entries).map(|n| InstanceMetadata::new(format!("k{n:02}"), "value"));
+        let mut repository = MemoryRepository::new();
+        repository.insert(pin, metadata.collect());
+        Self {
+            repository,
+            calls: Arc::default(),
+        }
+    }
+
+    /// Returns how often metadata was listed.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+impl Repository for Counted {
+    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.repository.list_metadata(request)
+    }
+}
+
+/// A repository that answers every call with the same error.
+#[derive(Debug, Clone)]
+pub struct Failing(pub Status);
+
+impl Repository for Failing {
+    fn list_metadata(&self, _: ListMetadata) -> Listing<'_> {
+        Box::pin(std::future::ready(Err(self.0.clone())))
+    }
+}
+
+/// A repository that never answers, and counts the calls that it works on.
+#[derive(Debug, Clone, Default)]
+pub struct Stuck(Arc<AtomicUsize>);
+
+impl Stuck {
+    /// Returns how many calls are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Repository for Stuck {
+    fn list_metadata(&self, _: ListMetadata) -> Listing<'_> {
+        let under_way = UnderWay::new(&self.0);
+        Box::pin(async move {
+            let _under_way = under_way;
+            std::future::pending().await
+        })
+    }
+}
+
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,176 @@
+//! What a plugin may do on the wire, and what ends it.
+
+use std::time::Duration;
+
+use admission_host::{Class, Exit};
+use conformance::repositories::{Counted, Stuck};
+use conformance::{
+    GRACE, Mode, Plugin, PluginOptions, PluginState, Promise, error_of, eventually, host,
+    host_with, in_every_mode, pin,
+};
+use futures_util::future::join_all;
+
+fn pins(count: usize) -> Vec<admission_host::Pin> {
+    (0..count).map(|n| pin(&format!("allow/{n}"))).collect()
+}
+
+fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
+    pins(count).iter().map(|pin| plugin.check_admission(pin)).collect()
+}
+
+async fn all_admitted(promises: &[Promise]) -> bool {
+    join_all(promises.iter().map(Promise::wait)).await.iter().all(Result::is_ok)
+}
+
+in_every_mode! {
+    async fn text_on_stdout_is_quoted_in_the_error(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("banner"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.class(), Class::Protocol);
+        // "s" reads as a length of 115, longer than the line: it is told by the close.
+        let text = error.to_string();
+        assert!(text.contains("starting up, please wait"), "{text}");
+        assert!(text.ends_with("stdout is the wire: log to stderr"), "{text}");
+        plugin.close(GRACE).await;
+    }
+
+    async fn an_exit_inside_a_frame_quotes_it(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("torn"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(
+            error.to_string(),
+            format!(
+                r#"the admission plugin terminated: {} (its output ended inside a frame: "half")"#,
+                mode.exit_words(5)
+            )
+        );
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_frame_that_does_not_go_on_breaks_the_plugin(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("half"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.class(), Class::Stall);
+        assert_eq!(
+            error.to_string(),
+            r#"the admission plugin stopped in the middle of a frame, after 4 bytes: "half""#
+        );
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn a_verdict_without_a_status_admits_nothing(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("no-status"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.class(), Class::Protocol);
+        assert!(error.to_string().ends_with("without a status"), "{error}");
+        plugin.close(GRACE).await;
+    }
+
+    async fn frames_of_the_future_are_ignored_and_counted(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("unknown-frame"));
+        plugin.check_admission(&pin("a")).wait().await.expect("admitted");
+        assert_eq!(plugin.strays().unknown_frames, 1);
+        plugin.close(GRACE).await;
+    }
+
+    async fn the_first_verdict_stands_and_the_second_is_counted(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("twice"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.to_string(), "denied first");
+        eventually(|| plugin.strays().verdicts == 1).await;
+        assert_eq!(plugin.state(), PluginState::Running);
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_verdict_on_a_check_never_asked_changes_nothing(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("stray"));
+        plugin.check_admission(&pin("a")).wait().await.expect("admitted");
+        assert_eq!(plugin.strays().verdicts, 1);
+        plugin.close(GRACE).await;
+    }
+
+    async fn verdicts_may_come_in_any_order(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("backwards"));
+        assert!(all_admitted(&ask(&plugin, 10_000)).await);
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_check_that_times_out_frees_its_place_and_its_verdict_is_ignored(mode: Mode) {
+        let options = PluginOptions::default()
+            .check_timeout(Duration::from_millis(100))
+            .window(1);
+        let plugin = Plugin::with_options(&host(), mode.fixture("late"), options);
+        let (first, second) = (pin("a"), pin("b"));
+        let late = error_of(&plugin.check_admission(&first)).await;
+        assert_eq!(late.class(), Class::Timeout);
+        assert_eq!(late.to_string(), "the admission plugin did not answer within 0.1s");
+        // The second admission makes the fixture answer the first.
+        let next = error_of(&plugin.check_admission(&second)).await;
+        assert_eq!(next.class(), Class::Timeout);
+        eventually(|| plugin.strays().verdicts == 1).await;
+        assert_eq!(error_of(&plugin.check_admission(&first)).await.class(), Class::Timeout);
+        plugin.close(GRACE).await;
+    }
+
+    async fn checks_that_could_not_be_written_yet_time_out_too(mode: Mode) {
+        let options = PluginOptions::default().check_timeout(Duration::from_millis(200));
+        let plugin = Plugin::with_options(&host(), mode.fixture("deaf"), options);
+        for promise in ask(&plugin, 20_000) {
+            assert_eq!(error_of(&promise).await.class(), Class::Timeout);
+        }
+        assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
+    }
+
+    async fn a_flood_of_checks_and_of_calls_does_not_deadlock(mode: Mode) {
+        let stocked = pins(2_000);
+        let mut repository = admission_host::MemoryRepository::new();
+        for pin in &stocked {
+            let value = vec![b'x'; 1_000];
+            repository.insert(pin, vec![admission_host::InstanceMetadata::new("k", value)]);
+        }
+        let plugin = Plugin::new(&host_with(repository), mode.fixture("flood"));
+        let promises: Vec<_> = stocked.iter().map(|pin| plugin.check_admission(pin)).collect();
+        let results = join_all(promises.iter().map(Promise::wait)).await;
+        assert!(results.iter().all(Result::is_ok));
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_plugin_that_calls_and_never_reads_is_given_up(mode: Mode) {
+        let pin = pin("allow/a");
+        let repository = Counted::with_entries(&pin, 1);
+        let plugin = Plugin::new(&host_with(repository), mode.fixture("hungry"));
+        let error = error_of(&plugin.check_admission(&pin)).await;
+        assert_eq!(error.class(), Class::Resource);
+        plugin.close(Duration::ZERO).await;
+    }
+
+    async fn a_metadata_call_ends_with_its_check(mode: Mode) {
+        let stuck = Stuck::default();
+        let options = PluginOptions::default().check_timeout(Duration::from_millis(100));
+        let plugin = Plugin::with_options(&host_with(stuck.clone()), mode.fixture(""), options);
+        let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
+        assert_eq!(error.class(), Class::Timeout);
+        eventually(|| stuck.under_way() == 0).await;
+        plugin.close(GRACE).await;
+    }
+
+    async fn eight_calls_of_a_plugin_are_under_way_at_most(mode: Mode) {
+        let stuck = Stuck::default();
+        let plugin = Plugin::new(&host_with(stuck.clone()), mode.fixture("flood"));
+        let promise = plugin.check_admission(&pin("a"));
+        eventually(|| stuck.under_way() == 8 || promise.is_settled()).await;
+        assert!(stuck.under_way() <= 8);
+        plugin.close(GRACE).await;
+        assert_eq!(stuck.under_way(), 0);
+    }
+
+    async fn a_handler_that_waits_holds_up_nobody_else(mode: Mode) {
+        let stuck = Stuck::default();
+        let plugin = Plugin::new(&host_with(stuck.clone()), mode.fixture(""));
+        let waiting = plugin.check_admission(&pin("metadata/a"));
+        eventually(|| stuck.under_way() == 1).await;
+        assert!(all_admitted(&ask(&plugin, 100)).await);
+        assert!(!waiting.is_settled());
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+}
