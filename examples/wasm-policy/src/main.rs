@@ -1,2 +1,45 @@
-//! Placeholder.
-fn main() {}
+//! Admits what somebody has allowed by its hash, and nothing that is experimental.
+//!
+//! A package instance is allowed by attaching metadata with the key `allowed-sha256` and
+//! the instance's hex digest as the value. `cargo build` makes a native plugin of this
+//! file, `cargo build --target wasm32-wasip2` a component.
+
+use std::ops::ControlFlow;
+
+use admission_sdk::{Admission, InstanceInfo, RunError, Status, run_plugin};
+
+const ALLOWED: &str = "allowed-sha256";
+
+fn main() -> Result<(), RunError> {
+    run_plugin(env!("CARGO_PKG_VERSION"), judge)
+}
+
+async fn judge(admission: Admission, info: InstanceInfo) -> Result<(), Status> {
+    let package = &admission.package;
+    if package.starts_with("experimental/") {
+        return Err(Status::denied(format!(
+            "{package} is experimental and must not be deployed"
+        )));
+    }
+    let digest = &admission.instance.hex_digest;
+    let (mut entries, mut allowed) = (0, false);
+    info.visit_metadata(&[ALLOWED], 0, |entry| {
+        entries += 1;
+        allowed = entry.value == digest.as_bytes();
+        if allowed {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })
+    .await?;
+    match (allowed, entries) {
+        (true, _) => Ok(()),
+        (false, 0) => Err(Status::denied(format!(
+            "{package} has no {ALLOWED} metadata"
+        ))),
+        (false, _) => Err(Status::denied(format!(
+            "none of the {entries} {ALLOWED} entries of {package} is {digest}"
+        ))),
+    }
+}

@@ -1,0 +1,197 @@
+//! What the host says, frame by frame; performs no I/O.
+
+use admission_proto::frame::{self, FrameError, PLUGIN_LIMIT};
+use admission_proto::quote_bytes;
+use admission_proto::wire::plugin::Admission;
+use admission_proto::wire::stdio::{Hello, HostFrame, ListMetadataReply, host_frame::Frame};
+use bytes::BytesMut;
+
+use crate::RunError;
+
+/// Takes the host's bytes in and hands its frames out.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    buf: BytesMut,
+    stage: Stage,
+}
+
+/// How far the host has come.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Not two bytes yet: they tell the wires apart.
+    #[default]
+    Unopened,
+    /// Frames, but no hello yet.
+    Opened,
+    /// The hello is there.
+    Greeted,
+}
+
+/// One thing that the host said, in an order that makes sense.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Heard {
+    Hello(Hello),
+    Admission(Admission),
+    Reply(ListMetadataReply),
+}
+
+impl Inbox {
+    /// Appends bytes as they arrive.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        self.buf.extend_from_slice(bytes);
+    }
+
+    /// Takes what the next whole frame says; frames of a newer host are skipped.
+    pub(crate) fn next(&mut self) -> Result<Option<Heard>, RunError> {
+        if self.stage == Stage::Unopened && !self.open()? {
+            return Ok(None);
+        }
+        loop {
+            let frame = match frame::take::<HostFrame>(&mut self.buf, PLUGIN_LIMIT) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.broken(error)),
+            };
+            if let Some(frame) = frame.frame {
+                return self.order(frame).map(Some);
+            }
+        }
+    }
+
+    /// Accepts the end of stdin if it comes between two frames.
+    pub(crate) fn finish(&self) -> Result<(), RunError> {
+        frame::finish(&self.buf).map_err(|error| self.broken(error))
+    }
+
+    /// Returns whether two bytes are there, if they may open this protocol.
+    fn open(&mut self) -> Result<bool, RunError> {
+        // Length 123 and the tag of hello make `{` and a line feed, which no handshake
+        // line begins with.
+        match self.buf[..] {
+            [] | [_] => return Ok(false),
+            [b'{', second, ..] if second != b'\n' => return Err(RunError::GrpcWire),
+            _ => self.stage = Stage::Opened,
+        }
+        Ok(true)
+    }
+
+    fn order(&mut self, frame: Frame) -> Result<Heard, RunError> {
+        let greeted = self.stage == Stage::Greeted;
+        match frame {
+            Frame::Hello(_) if greeted => Err(RunError::OutOfTurn("a second hello")),
+            Frame::Hello(hello) => {
+                self.stage = Stage::Greeted;
+                Ok(Heard::Hello(hello))
+            }
+            Frame::Admission(_) if !greeted => {
+                Err(RunError::OutOfTurn("an admission before its hello"))
+            }
+            Frame::Admission(admission) => Ok(Heard::Admission(admission)),
+            Frame::ListMetadataReply(_) if !greeted => {
+                Err(RunError::OutOfTurn("a reply before its hello"))
+            }
+            Frame::ListMetadataReply(reply) => Ok(Heard::Reply(reply)),
+        }
+    }
+
+    fn broken(&self, error: FrameError) -> RunError {
+        RunError::Frame {
+            seen: quote_bytes(&self.buf),
+            source: Box::new(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(host_name: &str) -> Frame {
+        Frame::Hello(Hello {
+            protocol_version: 1,
+            host_name: host_name.into(),
+            ..Hello::default()
+        })
+    }
+
+    fn encoded(frames: impl IntoIterator<Item = Frame>) -> Vec<u8> {
+        let mut out = Vec::new();
+        for frame in frames {
+            frame::encode(&HostFrame { frame: Some(frame) }, &mut out);
+        }
+        out
+    }
+
+    fn inbox(bytes: &[u8]) -> Inbox {
+        let mut inbox = Inbox::default();
+        inbox.extend(bytes);
+        inbox
+    }
+
+    fn error(bytes: &[u8]) -> String {
+        let mut inbox = inbox(bytes);
+        loop {
+            match inbox.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("{bytes:?} are fine"),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_handshake_line_of_the_grpc_wire_is_told_apart() {
+        assert!(error(br#"{"port":1,"ticket":"x"}"#).contains("gRPC"));
+        assert!(error(b"{ ").contains("gRPC"));
+    }
+
+    #[test]
+    fn a_hello_of_123_bytes_is_no_handshake_line() {
+        let bytes = (0..200)
+            .map(|n| encoded([hello(&"n".repeat(n))]))
+            .find(|bytes| bytes[0] == 123)
+            .expect("one of them has that length");
+        assert_eq!(&bytes[..2], b"{\n");
+        let mut inbox = inbox(&bytes);
+        assert!(matches!(inbox.next(), Ok(Some(Heard::Hello(_)))));
+    }
+
+    #[test]
+    fn one_byte_tells_nothing() {
+        assert!(matches!(inbox(b"{").next(), Ok(None)));
+    }
+
+    #[test]
+    fn what_comes_before_hello_or_twice_is_a_violation() {
+        let admission = Frame::Admission(Admission::default());
+        let reply = Frame::ListMetadataReply(ListMetadataReply::default());
+        assert!(error(&encoded([admission])).ends_with("an admission before its hello"));
+        assert!(error(&encoded([reply])).ends_with("a reply before its hello"));
+        assert!(error(&encoded([hello(""), hello("")])).ends_with("a second hello"));
+    }
+
+    #[test]
+    fn frames_of_a_newer_host_are_skipped() {
+        let mut bytes = encoded([hello("")]);
+        bytes.extend([3, 0x7a, 1, b'x']);
+        bytes.extend(encoded([Frame::Admission(Admission::default())]));
+        let mut inbox = inbox(&bytes);
+        assert!(matches!(inbox.next(), Ok(Some(Heard::Hello(_)))));
+        assert!(matches!(inbox.next(), Ok(Some(Heard::Admission(_)))));
+        assert!(matches!(inbox.next(), Ok(None)));
+        assert!(inbox.finish().is_ok());
+    }
+
+    #[test]
+    fn bytes_that_are_no_frame_are_quoted() {
+        assert!(error(b"\0\x1b[2J").contains(r#""\x00\x1b[2J""#));
+    }
+
+    #[test]
+    fn an_end_inside_a_frame_is_an_error() {
+        let bytes = encoded([hello("host")]);
+        let mut inbox = inbox(&bytes[..5]);
+        assert!(matches!(inbox.next(), Ok(None)));
+        assert!(inbox.finish().is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! What a handler may ask about the instance it judges.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use admission_proto::wire::plugin::ListMetadataRequest;
+use admission_proto::{Code, InstanceMetadata, Status};
+
+use crate::conversation::{Check, Conversation};
+
+/// Entries a page when the handler leaves it to the SDK, as in the reference.
+const DEFAULT_PAGE_SIZE: i32 = 20;
+
+/// Fetches what the host knows about the instance under check.
+///
+/// It serves one check: once that is decided, its calls fail with [`Code::CANCELLED`].
+#[derive(Clone)]
+pub struct InstanceInfo {
+    conversation: Arc<Conversation>,
+    check: Arc<Check>,
+}
+
+impl InstanceInfo {
+    pub(crate) fn new(conversation: Arc<Conversation>, check: Arc<Check>) -> Self {
+        Self {
+            conversation,
+            check,
+        }
+    }
+
+    /// Visits metadata attached to the instance, the most recently attached first.
+    ///
+    /// Visits the entries with one of `keys`, or all if there are none, until `visitor`
+    /// breaks or there are no more. They are fetched in pages of `page_size`, each when
+    /// the one before it has been visited; 0 or less stands for a default of 20. At most 8
+    /// pages of a plugin are fetched at once; further visits wait their turn.
+    ///
+    /// # Errors
+    ///
+    /// The status of the fetch that failed, as the host gave it; entries visited before
+    /// stay visited. INTERNAL if the host repeats a page token, which would not end.
+    ///
+    /// # Cancel safety
+    ///
+    /// A visit that is dropped ends; the answer to its last call is ignored.
+    pub async fn visit_metadata(
+        &self,
+        keys: &[&str],
+        page_size: i64,
+        mut visitor: impl FnMut(&InstanceMetadata) -> ControlFlow<()>,
+    ) -> Result<(), Status> {
+        let mut request = self.first_page(keys, page_size);
+        // A tree, not a hash set: a component that hashes imports the random interface.
+        let mut tokens = BTreeSet::new();
+        loop {
+            let page = self
+                .conversation
+                .list_metadata(&self.check, request.clone())
+                .await?;
+            for entry in page.metadata {
+                if visitor(&InstanceMetadata::from(entry)).is_break() {
+                    return Ok(());
+                }
+            }
+            if page.next_page_token.is_empty() {
+                return Ok(());
+            }
+            if !tokens.insert(page.next_page_token.clone()) {
+                return Err(Status::new(
+                    Code::INTERNAL,
+                    format!("the host repeats the page token {:?}", page.next_page_token),
+                ));
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    fn first_page(&self, keys: &[&str], page_size: i64) -> ListMetadataRequest {
+        let admission = &self.check.admission;
+        ListMetadataRequest {
+            service_url: admission.service_url.clone(),
+            package: admission.package.clone(),
+            instance: Some(admission.instance.clone().into()),
+            keys: keys.iter().map(|&key| key.to_owned()).collect(),
+            page_size: saturate(page_size),
+            page_token: String::new(),
+        }
+    }
+}
+
+impl fmt::Debug for InstanceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstanceInfo")
+            .field("admission", &self.check.admission)
+            .finish_non_exhaustive()
+    }
+}
+
+fn saturate(page_size: i64) -> i32 {
+    match page_size {
+        ..=0 => DEFAULT_PAGE_SIZE,
+        1.. => i32::try_from(page_size).unwrap_or(i32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_size_saturates_and_has_a_default() {
+        for (asked, sent) in [
+            (i64::MIN, 20),
+            (-1, 20),
+            (0, 20),
+            (1, 1),
+            (7, 7),
+            (1 << 31, i32::MAX),
+            (i64::MAX, i32::MAX),
+        ] {
+            assert_eq!(saturate(asked), sent);
+        }
+    }
+}
