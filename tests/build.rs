@@ -29,18 +29,18 @@ fn main() {
     let native_target = variable("TARGET");
     // A folder of its own: the outer build holds the lock of the shared one.
     let folder = PathBuf::from(variable("OUT_DIR")).join("plugins");
-    build(&workspace, &folder, &native_target);
     for (name, target) in [("NATIVE", &*native_target), ("COMPONENT", COMPONENT_TARGET)] {
+        // One target at a time: cargo would build both with the features of either.
+        build(&workspace, &folder, target);
         let plugins = folder.join(target).join("release");
         println!("cargo::rustc-env={name}_PLUGINS={}", plugins.display());
     }
 }
 
-fn build(workspace: &Path, folder: &Path, native_target: &str) {
+fn build(workspace: &Path, folder: &Path, target: &str) {
     let mut cargo = Command::new(variable("CARGO"));
     cargo.current_dir(workspace).args(["build", "--release", "--locked"]);
-    cargo.arg("--target-dir").arg(folder);
-    cargo.args(["--target", native_target, "--target", COMPONENT_TARGET]);
+    cargo.arg("--target-dir").arg(folder).args(["--target", target]);
     for plugin in PLUGINS {
         cargo.args(["--package", plugin]);
     }
@@ -51,8 +51,8 @@ fn build(workspace: &Path, folder: &Path, native_target: &str) {
     let status = cargo.status().expect("cargo runs, or this would not");
     assert!(
         status.success(),
-        "building the plugins failed; if the target {COMPONENT_TARGET} is missing, `cargo xtask test` \
-         or `rustup target add {COMPONENT_TARGET}` adds it"
+        "building the plugins for {target} failed; if that target is missing, `cargo xtask test` \
+         or `rustup target add {target}` adds it"
     );
 }
 

@@ -60,8 +60,8 @@ pub(crate) struct MetadataCall {
     pub(crate) check: Option<CheckId>,
     /// The service that is asked.
     pub(crate) service_url: String,
-    /// What is asked.
-    pub(crate) request: ListMetadata,
+    /// What is asked, or why that makes no sense.
+    pub(crate) request: Result<ListMetadata, Status>,
 }
 
 /// How a plugin broke the protocol.
@@ -71,4 +71,14 @@ pub(crate) struct Violation {
     pub(crate) class: Class,
     /// What was seen, and what to do about it.
     pub(crate) text: String,
+}
+
+impl Violation {
+    /// Describes something that must not be said, or not then.
+    pub(crate) fn protocol(what: &str) -> Self {
+        Self {
+            class: Class::Protocol,
+            text: format!("the admission plugin broke the protocol: {what}"),
+        }
+    }
 }

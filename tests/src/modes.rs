@@ -28,7 +28,7 @@ impl Mode {
     pub fn fixture(self, argument: &str) -> Source {
         match self {
             Self::Native => NativeCommand::new([native("conformance-fixture").as_os_str(), argument.as_ref()]).into(),
-            Self::Component => Component::from_bytes(with_argument(argument)).into(),
+            Self::Component => fixture_component(argument).into(),
         }
     }
 
@@ -67,6 +67,12 @@ impl Mode {
             Self::Component => "component",
         }
     }
+}
+
+/// Returns the fixture as a component, for a test to limit it.
+#[must_use]
+pub fn fixture_component(argument: &str) -> Component {
+    Component::from_bytes(with_argument(argument))
 }
 
 /// Returns a folder for compiled components that lives as long as the test process.

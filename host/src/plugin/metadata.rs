@@ -1,6 +1,6 @@
 //! What a plugin asks back: calls for metadata, bounded, each ending with its check.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,8 +13,8 @@ use futures_util::stream::FuturesUnordered;
 
 use super::checks::CheckId;
 use super::core::Core;
-use crate::repository::{MetadataPage, Repository};
-use crate::session::MetadataCall;
+use crate::repository::{ListMetadata, MetadataPage, Repository};
+use crate::session::{MetadataCall, Violation};
 use crate::session::stdio::StdioSession;
 
 /// Calls of one plugin that the repository works on at once.
@@ -30,7 +30,9 @@ const MAX_QUEUED: usize = 8 << 20;
 /// unless the plugin is ending.
 #[derive(Default)]
 pub(super) struct MetadataCalls {
-    queue: VecDeque<(CheckId, MetadataCall)>,
+    /// IDs of the calls that were taken and not answered.
+    unanswered: HashSet<u64>,
+    queue: VecDeque<Queued>,
     /// Bytes in `queue`.
     queued: usize,
     running: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -38,22 +40,49 @@ pub(super) struct MetadataCalls {
     handles: Vec<(CheckId, u64, AbortHandle)>,
 }
 
-struct Answer {
+struct Queued {
     call_id: u64,
     check: CheckId,
+    request: ListMetadata,
+    /// Bytes that it takes while it waits.
+    size: usize,
+}
+
+struct Answer {
+    call_id: u64,
     page: Result<MetadataPage, Status>,
 }
 
 impl MetadataCalls {
     /// Takes a call: queues or refuses it.
-    pub(super) fn take(&mut self, call: MetadataCall, core: &Core, session: &mut StdioSession) {
+    ///
+    /// # Errors
+    ///
+    /// If a call with its ID is unanswered: which of the two an answer is for could
+    /// not be told.
+    pub(super) fn take(
+        &mut self,
+        call: MetadataCall,
+        core: &Core,
+        session: &mut StdioSession,
+    ) -> Result<(), Violation> {
         let call_id = call.call_id;
-        if let Err(status) = self.accept(call, core) {
-            session.reply(call_id, Err(status));
+        if self.unanswered.contains(&call_id) {
+            let what = format!("metadata call {call_id} while another of this ID is unanswered");
+            return Err(Violation::protocol(&what));
         }
+        match self.accept(call, core) {
+            Ok(call) => {
+                self.unanswered.insert(call_id);
+                self.queued += call.size;
+                self.queue.push_back(call);
+            }
+            Err(status) => session.reply(call_id, Err(status)),
+        }
+        Ok(())
     }
 
-    fn accept(&mut self, call: MetadataCall, core: &Core) -> Result<(), Status> {
+    fn accept(&self, call: MetadataCall, core: &Core) -> Result<Queued, Status> {
         if core.services.repository.is_none() {
             return Err(Status::new(
                 Code::UNIMPLEMENTED,
@@ -67,19 +96,21 @@ impl MetadataCalls {
             );
             return Err(Status::new(Code::PERMISSION_DENIED, text));
         }
-        let Some(check) = call.check else {
-            return Err(ended());
-        };
-        let size = size(&call);
+        let request = call.request?;
+        let check = call.check.ok_or_else(ended)?;
+        let size = size(&request);
         if self.queue.len() >= core.options.window || self.queued + size > MAX_QUEUED {
             return Err(Status::new(
                 Code::RESOURCE_EXHAUSTED,
                 format!("{} metadata calls are waiting already", self.queue.len()),
             ));
         }
-        self.queued += size;
-        self.queue.push_back((check, call));
-        Ok(())
+        Ok(Queued {
+            call_id: call.call_id,
+            check,
+            request,
+            size,
+        })
     }
 
     /// Starts what may be started, and answers what is done. Returns whether anything
@@ -94,12 +125,13 @@ impl MetadataCalls {
         loop {
             while self.running.len() < MAX_RUNNING
                 && session.unwritten_replies() < MAX_UNWRITTEN
-                && let Some((check, call)) = self.queue.pop_front()
+                && let Some(call) = self.queue.pop_front()
             {
-                self.queued -= size(&call);
-                if core.lock().checks.is_out(check) {
-                    self.start(check, call, core);
+                self.queued -= call.size;
+                if core.lock().checks.is_out(call.check) {
+                    self.start(call, core);
                 } else {
+                    self.unanswered.remove(&call.call_id);
                     session.reply(call.call_id, Err(ended()));
                     answered = true;
                 }
@@ -107,9 +139,8 @@ impl MetadataCalls {
             let Poll::Ready(Some(answer)) = self.running.poll_next_unpin(cx) else {
                 return answered;
             };
-            self.handles.retain(|&(check, call_id, _)| {
-                (check, call_id) != (answer.check, answer.call_id)
-            });
+            self.handles.retain(|&(_, call_id, _)| call_id != answer.call_id);
+            self.unanswered.remove(&answer.call_id);
             session.reply(answer.call_id, answer.page);
             answered = true;
         }
@@ -128,18 +159,17 @@ impl MetadataCalls {
         }
     }
 
-    fn start(&mut self, check: CheckId, call: MetadataCall, core: &Core) {
+    fn start(&mut self, call: Queued, core: &Core) {
         let Some(repository) = &core.services.repository else {
             unreachable!("without a repository no call is queued");
         };
         let repository: Arc<dyn Repository> = Arc::clone(repository);
         let (handle, registration) = AbortHandle::new_pair();
-        let call_id = call.call_id;
-        let listing = async move { repository.list_metadata(call.request).await };
+        let Queued { call_id, check, request, .. } = call;
+        let listing = async move { repository.list_metadata(request).await };
         let listing = Abortable::new(AssertUnwindSafe(listing).catch_unwind(), registration);
         let answer = listing.map(move |outcome| Answer {
             call_id,
-            check,
             page: match outcome {
                 Ok(Ok(page)) => page,
                 Ok(Err(_panic)) => Err(Status::new(Code::INTERNAL, "the repository panicked")),
@@ -155,14 +185,12 @@ fn ended() -> Status {
     Status::new(Code::CANCELLED, "the admission check has ended")
 }
 
-/// Estimates what a call takes while it waits, in bytes.
-fn size(call: &MetadataCall) -> usize {
-    let request = &call.request;
+/// Estimates what a request takes while it waits, in bytes.
+fn size(request: &ListMetadata) -> usize {
     let keys: usize = request.keys.iter().map(|key| key.len() + size_of::<String>()).sum();
-    size_of::<MetadataCall>()
+    size_of::<Queued>()
         + request.package.len()
         + request.instance.hex_digest.len()
         + request.page_token.len()
-        + call.service_url.len()
         + keys
 }

@@ -18,7 +18,7 @@ use super::verdict;
 use crate::error::{CheckError, Class, PluginError};
 use crate::log::PluginLog;
 use crate::session::stdio::StdioSession;
-use crate::session::{Event, Violation};
+use crate::session::{Event, MetadataCall, Violation};
 use crate::transport::stderr::StderrLog;
 use crate::transport::{Exit, LaunchError, Launched};
 
@@ -229,16 +229,12 @@ impl Supervisor {
                 }
                 Event::Resolved { id, status } => settled |= self.resolved(id, status),
                 Event::Log { level, message } => self.log.line(level, &message),
-                Event::MetadataCall(call) => {
-                    if let Stage::Serving { .. } = self.stage {
-                        self.calls.take(call, &self.core, &mut self.session);
-                    }
-                }
+                Event::MetadataCall(call) => self.called(call),
                 Event::Unknown => {
                     self.core.unknown_frames.fetch_add(1, Ordering::Relaxed);
                 }
                 Event::OutputEnded => self.output_ended = Some(Instant::now()),
-                Event::Violation(Violation { class, text }) => self.break_off(class, text),
+                Event::Violation(violation) => self.violated(violation),
                 Event::Exited { exit, torn } => {
                     self.exited(&exit, torn);
                     ended = Some(exit);
@@ -292,6 +288,19 @@ impl Supervisor {
         };
         resolver.resolve(verdict::outcome(&self.core.name, status));
         true
+    }
+
+    fn called(&mut self, call: MetadataCall) {
+        if let Stage::Serving { .. } = self.stage
+            && let Err(violation) = self.calls.take(call, &self.core, &mut self.session)
+        {
+            self.violated(violation);
+        }
+    }
+
+    fn violated(&mut self, violation: Violation) {
+        self.session.ignore_output();
+        self.break_off(violation.class, violation.text);
     }
 
     fn exited(&mut self, exit: &Exit, torn: Option<String>) {
@@ -383,9 +392,7 @@ impl Supervisor {
         if passed(self.output_deadline()) {
             self.break_off(Class::Crash, "the admission plugin closed its output");
         } else if passed(self.frame_deadline()) {
-            let Violation { class, text } = self.session.stall();
-            self.session.ignore_output();
-            self.break_off(class, text);
+            self.violated(self.session.stall());
         }
     }
 

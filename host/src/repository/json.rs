@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use admission_proto::{
-    InstanceMetadata, MetadataError, Pin, PinError, validate_metadata_key, validate_metadata_value,
+    InstanceMetadata, MetadataError, Pin, PinError, validate_content_type, validate_metadata_key,
+    validate_metadata_value,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -195,6 +196,7 @@ impl Entry {
             _ => return Err(EntryError::Value),
         };
         validate_metadata_value(&value)?;
+        validate_content_type(&self.content_type)?;
         let mut entry = InstanceMetadata::new(self.key, value);
         entry.content_type = self.content_type;
         entry.attached_by = self.attached_by;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use admission_proto::wire::plugin::{ListMetadataRequest, LogRequest, ResolveAdmissionRequest};
 use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame};
 use admission_proto::frame::{self, FrameError};
-use admission_proto::{ObjectRef, Status, quote_bytes};
+use admission_proto::{Code, ObjectRef, Status, quote_bytes};
 use bytes::BytesMut;
 
 use crate::error::Class;
@@ -91,14 +91,14 @@ impl Inbox {
             text: format!(
                 "the admission plugin stopped in the middle of a frame, after {} bytes: {}",
                 self.buf.len(),
-                self.quote()
+                self.seen()
             ),
         }
     }
 
     /// Quotes what is there of a frame that will not go on.
     pub(super) fn torn(&self) -> Option<String> {
-        frame::finish(&self.buf).is_err().then(|| self.quote())
+        frame::finish(&self.buf).is_err().then(|| self.seen())
     }
 
     fn next(&mut self) -> Result<Option<Event>, Violation> {
@@ -138,24 +138,22 @@ impl Inbox {
     }
 
     fn bad_frame(&self, error: &FrameError) -> Violation {
+        violation(format!("{error}: {}", self.seen()))
+    }
+
+    /// Quotes what is there, and says what to do about it if it was printed.
+    fn seen(&self) -> String {
         let hint = if looks_like_text(&self.buf) {
             "; stdout is the wire: log to stderr"
         } else {
             ""
         };
-        violation(format!("{error}: {}{hint}", self.quote()))
-    }
-
-    fn quote(&self) -> String {
-        quote_bytes(&self.buf)
+        format!("{}{hint}", quote_bytes(&self.buf))
     }
 }
 
 fn violation(what: String) -> Violation {
-    Violation {
-        class: Class::Protocol,
-        text: format!("the admission plugin broke the protocol: {what}"),
-    }
+    Violation::protocol(&what)
 }
 
 fn log_line(log: LogRequest) -> Event {
@@ -179,29 +177,27 @@ fn resolved(verdict: ResolveAdmissionRequest) -> Result<Event, Violation> {
 }
 
 fn metadata_call(call: ListMetadataCall) -> Result<Event, Violation> {
-    let Some(request) = call.request else {
+    let Some(mut request) = call.request else {
         return Err(violation(format!("metadata call {} without a request", call.call_id)));
     };
-    let check = CheckId::from_wire(&call.admission_id);
-    let (service_url, request) = split(request);
     Ok(Event::MetadataCall(MetadataCall {
         call_id: call.call_id,
-        check,
-        service_url,
-        request,
+        check: CheckId::from_wire(&call.admission_id),
+        service_url: std::mem::take(&mut request.service_url),
+        request: listing(request),
     }))
 }
 
-/// Splits a request into the service that is asked and what it is asked.
-fn split(request: ListMetadataRequest) -> (String, ListMetadata) {
-    let listing = ListMetadata {
+fn listing(request: ListMetadataRequest) -> Result<ListMetadata, Status> {
+    let instance = ObjectRef::from_wire(request.instance)
+        .map_err(|error| Status::new(Code::INVALID_ARGUMENT, format!("bad 'instance': {error}")))?;
+    Ok(ListMetadata {
         package: request.package,
-        instance: request.instance.map(ObjectRef::from).unwrap_or_default(),
+        instance,
         keys: request.keys,
         page_size: request.page_size,
         page_token: request.page_token,
-    };
-    (request.service_url, listing)
+    })
 }
 
 fn quote(text: &str) -> String {

@@ -1,0 +1,86 @@
+//! Nothing of a plugin is left after its end. One test, as it counts what the whole
+//! process holds.
+
+use std::time::Duration;
+
+use admission_host::Exit;
+use conformance::process::Holdings;
+use conformance::{GRACE, Host, Mode, Plugin, PluginState, eventually, guarded, host, pin};
+use tokio::runtime::Handle;
+
+const CYCLES: usize = 50;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Left {
+    holdings: Holdings,
+    tasks: usize,
+}
+
+impl Left {
+    fn now() -> Self {
+        Self {
+            holdings: Holdings::now(),
+            tasks: Handle::current().metrics().num_alive_tasks(),
+        }
+    }
+}
+
+/// Goes through each way in which a plugin can end.
+async fn cycle(host: &Host, mode: Mode) {
+    let honest = Plugin::new(host, mode.fixture(""));
+    honest.check_admission(&pin("allow/a")).wait().await.expect("admitted");
+    let pending = honest.check_admission(&pin("hang"));
+    assert_eq!(honest.close(GRACE).await, Exit::Success);
+    assert!(pending.is_settled());
+
+    let crashing = Plugin::new(host, mode.fixture("exit-3"));
+    crashing.check_admission(&pin("a")).wait().await.expect_err("it has crashed");
+
+    let stuck = Plugin::new(host, mode.fixture("stubborn"));
+    let pending = stuck.check_admission(&pin("a"));
+    eventually(|| stuck.state() == PluginState::Running).await;
+    assert_eq!(stuck.close(Duration::ZERO).await, Exit::KilledByHost);
+    assert!(pending.is_settled());
+
+    let dropped = Plugin::new(host, mode.fixture(""));
+    dropped.check_admission(&pin("allow/a")).wait().await.expect("admitted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_process_task_thread_or_descriptor_is_left_after_the_end() {
+    guarded(async {
+        let host = host();
+        for mode in [Mode::Native, Mode::Component] {
+            cycle(&host, mode).await;
+        }
+        let baseline = settled().await;
+        for mode in [Mode::Native, Mode::Component] {
+            for _ in 0..CYCLES {
+                cycle(&host, mode).await;
+            }
+        }
+        eventually(|| no_more_than(&Left::now(), &baseline)).await;
+    })
+    .await;
+}
+
+/// Waits until two looks in a row see the same, and no child: the ticker of the
+/// components and dropped plugins take a moment to go.
+async fn settled() -> Left {
+    let mut before = Left::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = Left::now();
+        if now == before && now.holdings.children == 0 {
+            return now;
+        }
+        before = now;
+    }
+}
+
+fn no_more_than(now: &Left, baseline: &Left) -> bool {
+    now.holdings.children == 0
+        && now.tasks <= baseline.tasks
+        && now.holdings.threads <= baseline.holdings.threads
+        && now.holdings.descriptors <= baseline.holdings.descriptors
+}

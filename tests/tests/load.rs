@@ -1,0 +1,57 @@
+//! Many checks, and plugins that end in the middle of them.
+
+use admission_host::{Class, Exit};
+use conformance::{GRACE, Mode, Plugin, PluginState, Promise, host, in_every_mode, pin};
+use futures_util::future::join_all;
+
+fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
+    (0..count).map(|n| plugin.check_admission(&pin(&format!("allow/{n}")))).collect()
+}
+
+in_every_mode! {
+    async fn a_hundred_thousand_checks_are_all_answered(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let results = join_all(ask(&plugin, 100_000).iter().map(Promise::wait)).await;
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100_000);
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn a_plugin_that_dies_has_its_verdicts_heard_and_its_exit_told(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("die-at-5000"));
+        let results = join_all(ask(&plugin, 10_000).iter().map(Promise::wait)).await;
+        let (verdicts, failures): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        assert_eq!((verdicts.len(), failures.len()), (5_000, 5_000));
+        let (words, class) = match mode {
+            Mode::Native => ("signal: killed", Class::Crash),
+            Mode::Component => ("trap: wasm `unreachable` instruction executed", Class::Trap),
+        };
+        for failure in failures {
+            let error = failure.expect_err("a failure");
+            assert_eq!(error.to_string(), format!("the admission plugin terminated: {words}"));
+            assert_eq!(error.class(), class);
+        }
+        assert_eq!(plugin.state(), PluginState::Broken);
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_close_amid_a_flood_of_checks_leaves_nobody_waiting(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let askers = (0..8).map(|asker| {
+            let plugin = plugin.clone();
+            tokio::spawn(async move {
+                let pins = (0..5_000).map(|n| pin(&format!("allow/{asker}/{n}")));
+                let promises: Vec<_> = pins.map(|pin| plugin.check_admission(&pin)).collect();
+                join_all(promises.iter().map(Promise::wait)).await
+            })
+        });
+        let askers: Vec<_> = askers.collect();
+        plugin.check_admission(&pin("allow/first")).wait().await.expect("admitted");
+        plugin.close(GRACE).await;
+        for asker in join_all(askers).await {
+            for result in asker.expect("no panic") {
+                let aborted = |error: admission_host::CheckError| error.class() == Class::Aborted;
+                assert!(result.map_or_else(aborted, |()| true));
+            }
+        }
+    }
+}

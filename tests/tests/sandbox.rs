@@ -1,0 +1,104 @@
+//! What a component finds, and how far it gets.
+
+use std::time::Duration;
+
+use admission_host::{Class, Code, Component, Exit};
+use conformance::modes::fixture_component;
+use conformance::{GRACE, Plugin, PluginState, error_of, eventually, guarded, host, pin};
+
+async fn denial(order: &str) -> String {
+    let plugin = Plugin::new(&host(), fixture_component(""));
+    let error = error_of(&plugin.check_admission(&pin(order))).await;
+    assert_eq!(error.code(), Some(Code::FAILED_PRECONDITION), "{error}");
+    plugin.close(GRACE).await;
+    error.to_string()
+}
+
+/// Returns the class and the text of what ends a component that is given `order`.
+async fn end_of(component: Component, order: &str) -> (Class, String) {
+    let plugin = Plugin::new(&host(), component);
+    let error = error_of(&plugin.check_admission(&pin(order))).await;
+    plugin.close(GRACE).await;
+    (error.class(), error.to_string())
+}
+
+#[tokio::test]
+async fn a_component_finds_no_file_no_variable_and_no_network() {
+    guarded(async {
+        assert_eq!(denial("environment").await, "");
+        let files = denial("files").await;
+        assert!(!files.starts_with("found"), "{files}");
+        assert_eq!(denial("network").await, "PermissionDenied");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_spins_is_killed_at_the_deadline() {
+    guarded(async {
+        let plugin = Plugin::new(&host(), fixture_component(""));
+        plugin.check_admission(&pin("allow/a")).wait().await.expect("admitted");
+        let spinning = plugin.check_admission(&pin("spin"));
+        assert_eq!(plugin.close(Duration::from_millis(50)).await, Exit::KilledByHost);
+        assert_eq!(error_of(&spinning).await.class(), Class::Aborted);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_computes_too_long_in_one_go_is_ended() {
+    guarded(async {
+        let component = fixture_component("").cpu_limit(Duration::from_millis(100));
+        let (class, text) = end_of(component, "spin").await;
+        assert_eq!(class, Class::Resource);
+        assert_eq!(
+            text,
+            "the admission plugin terminated: trap: the CPU limit of 100ms without a yield to the host was exceeded"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_wants_too_much_memory_is_ended() {
+    guarded(async {
+        let (class, text) = end_of(fixture_component(""), "grow").await;
+        assert_eq!(class, Class::Resource);
+        assert_eq!(
+            text,
+            "the admission plugin terminated: trap: the memory limit of 64 MiB was exceeded"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_panics_answers_for_that_check_and_ends() {
+    guarded(async {
+        let plugin = Plugin::new(&host(), fixture_component(""));
+        let other = plugin.check_admission(&pin("hang"));
+        let panicking = plugin.check_admission(&pin("panic"));
+        let error = error_of(&panicking).await;
+        assert_eq!(error.code(), Some(Code::ABORTED));
+        assert_eq!(error.to_string(), "panic in the admission handler: the fixture panics");
+        let error = error_of(&other).await;
+        assert_eq!(error.class(), Class::Trap);
+        assert!(error.stderr_tail().contains("the fixture panics"), "{}", error.stderr_tail());
+        eventually(|| plugin.state() == PluginState::Broken).await;
+        plugin.close(GRACE).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_component_prints_is_quoted_with_a_way_out() {
+    guarded(async {
+        let plugin = Plugin::new(&host(), fixture_component(""));
+        let error = error_of(&plugin.check_admission(&pin("print"))).await;
+        plugin.close(GRACE).await;
+        let text = error.to_string();
+        assert!(text.contains("a stray line"), "{text}");
+        assert!(text.contains("stdout is the wire: log to stderr"), "{text}");
+    })
+    .await;
+}
