@@ -1,7 +1,7 @@
 //! What the host logs, for tests to look at.
 
 use std::fmt::{self, Debug};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -24,17 +24,22 @@ pub struct Line {
 pub struct Lines(Arc<Mutex<Vec<Line>>>);
 
 impl Lines {
-    /// Starts to collect the events of this process. A process has one collector, so
-    /// whoever uses it sits in a test file of its own.
-    #[must_use]
-    pub fn collect() -> Self {
-        let lines = Self::default();
-        let subscriber = Registry::default().with(lines.clone());
-        tracing::subscriber::set_global_default(subscriber).expect("the only collector");
-        lines
+    /// Returns the collector of this process, which starts to collect at the first call.
+    ///
+    /// # Panics
+    ///
+    /// If something else collects the events of this process.
+    pub fn collect() -> &'static Self {
+        static LINES: OnceLock<Lines> = OnceLock::new();
+        LINES.get_or_init(|| {
+            let lines = Self::default();
+            let subscriber = Registry::default().with(lines.clone());
+            tracing::subscriber::set_global_default(subscriber).expect("the only collector");
+            lines
+        })
     }
 
-    /// Returns the events so far in which the plugin itself speaks.
+    /// Returns the events so far about plugins of this name.
     #[must_use]
     pub fn of_plugin(&self, plugin: &str) -> Vec<Line> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,7 +15,7 @@ async fn lines_at(level: LogLevel, mode: Mode, lines: &Lines) -> Vec<Line> {
     after.into_iter().filter(|line| line.message.contains(" line")).collect()
 }
 
-/// One test for both modes: a process has one collector.
+/// One test for both modes, one after the other: a process has one collector.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_arrive_at_their_level_from_the_level_asked_for() {
     let lines = Lines::collect();
@@ -29,7 +29,7 @@ async fn lines_arrive_at_their_level_from_the_level_asked_for() {
         for mode in [Mode::Native, Mode::Component] {
             let levels = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
             for (level, dropped) in levels.into_iter().zip(0..) {
-                let heard = lines_at(level, mode, &lines).await;
+                let heard = lines_at(level, mode, lines).await;
                 let expected: Vec<_> = said[dropped..]
                     .iter()
                     .map(|&(level, message)| Line {

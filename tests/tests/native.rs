@@ -101,7 +101,7 @@ async fn an_output_that_ends_is_the_end_of_a_plugin_that_lives_on() {
 #[tokio::test]
 async fn an_empty_command_is_an_error_of_the_check() {
     guarded(async {
-        let plugin = Plugin::new(&host(), NativeCommand::new::<&str>([]));
+        let plugin = Plugin::new(&host(), NativeCommand::new(Vec::<String>::new()));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.to_string(), "need at least one argument (the executable to start)");
         let plugin = Plugin::new(&host(), NativeCommand::new(["no-such-program-anywhere"]));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use admission_host::{Class, Code, Component, Exit};
+use conformance::logs::{Line, Lines};
 use conformance::modes::fixture_component;
 use conformance::{GRACE, Plugin, PluginState, error_of, eventually, guarded, host, pin};
 
@@ -36,9 +37,11 @@ async fn a_component_finds_no_file_no_variable_and_no_network() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_spins_is_killed_at_the_deadline() {
     guarded(async {
+        let lines = Lines::collect();
         let plugin = Plugin::new(&host(), fixture_component(""));
-        plugin.check_admission(&pin("allow/a")).wait().await.expect("admitted");
         let spinning = plugin.check_admission(&pin("spin"));
+        let spins = |line: &Line| line.message == "the fixture spins";
+        eventually(|| lines.of_plugin(plugin.name()).iter().any(spins)).await;
         assert_eq!(plugin.close(Duration::from_millis(50)).await, Exit::KilledByHost);
         assert_eq!(error_of(&spinning).await.class(), Class::Aborted);
     })

@@ -122,7 +122,7 @@ in_every_mode! {
     }
 
     async fn a_flood_of_checks_and_of_calls_does_not_deadlock(mode: Mode) {
-        let stocked = pins(2_000);
+        let stocked = pins(1_000);
         let mut repository = admission_host::MemoryRepository::new();
         for pin in &stocked {
             let value = vec![b'x'; 1_000];
@@ -130,8 +130,9 @@ in_every_mode! {
         }
         let plugin = Plugin::new(&host_with(repository), mode.fixture("flood"));
         let promises: Vec<_> = stocked.iter().map(|pin| plugin.check_admission(pin)).collect();
-        let results = join_all(promises.iter().map(Promise::wait)).await;
-        assert!(results.iter().all(Result::is_ok));
+        for promise in promises {
+            promise.wait().await.expect("admitted");
+        }
         plugin.close(GRACE).await;
     }
 

@@ -42,6 +42,10 @@ const DEFAULT_CPU_LIMIT: Duration = Duration::from_secs(10);
 /// A component of WASI 0.2, to be run as a plugin in this process.
 ///
 /// It is granted nothing: it finds no file, no environment and no network.
+///
+/// It runs on the runtime of the host, and while it computes it occupies one of that
+/// runtime's threads, for about 10 milliseconds at a time. Where other tasks must not
+/// wait for that, give the host a runtime of its own.
 #[derive(Debug, Clone)]
 pub struct Component {
     source: Source,

@@ -14,9 +14,6 @@ use crate::plugin::checks::CheckId;
 use crate::repository::ListMetadata;
 use crate::session::{Event, MetadataCall, Violation};
 
-/// Longest part of a plugin's text that an error quotes, in bytes.
-const QUOTED: usize = 64;
-
 /// What was read and is not a whole frame yet.
 #[derive(Debug)]
 pub(super) struct Inbox {
@@ -201,12 +198,15 @@ fn listing(request: ListMetadataRequest) -> Result<ListMetadata, Status> {
 }
 
 fn quote(text: &str) -> String {
-    quote_bytes(&text.as_bytes()[..text.len().min(2 * QUOTED)])
+    quote_bytes(text.as_bytes())
 }
 
 /// Tells whether the bytes seem to have been printed rather than encoded.
+///
+/// A frame has a control character among its first four bytes: the tag of what it
+/// holds, or the tag or length of what that begins with.
 fn looks_like_text(bytes: &[u8]) -> bool {
-    let seen = &bytes[..bytes.len().min(QUOTED)];
+    let seen = &bytes[..bytes.len().min(4)];
     let printable = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
     seen.len() >= 2 && seen.iter().all(printable)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use wasmtime::{Engine, Store, UpdateDeadline};
@@ -26,7 +27,7 @@ pub(super) struct Allowance {
     /// Bytes of linear memory.
     pub(super) memory: u64,
     /// CPU time in one burst.
-    pub(super) cpu: std::time::Duration,
+    pub(super) cpu: Duration,
 }
 
 /// Prepares a guest. It begins to run when the instance is polled.

@@ -47,6 +47,11 @@ pub(super) enum Exceeded {
     Handles,
     #[error("the limit of {} in one call to the host was exceeded", Size(MAX_COPIED as u64))]
     Copied,
+    #[error(
+        "the limit of {} of random numbers in one call was exceeded",
+        Size(MAX_RANDOM)
+    )]
+    Random,
     #[error("the limit of {MAX_INSTANCES} instances was exceeded")]
     Instances,
     #[error("the limit of {MAX_MEMORIES} memories was exceeded")]
@@ -68,6 +73,7 @@ impl Exceeded {
         let words = error.root_cause().to_string();
         let known = [
             ("fuel allocated for hostcalls", Self::Copied),
+            ("requested len", Self::Random),
             ("store handle limit exceeded", Self::Handles),
             ("resource limit exceeded: instance", Self::Instances),
             ("resource limit exceeded: memory", Self::Memories),

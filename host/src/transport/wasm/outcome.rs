@@ -37,8 +37,9 @@ pub(super) fn cut_off(stage: Stage, error: &Error, stderr: &StderrLog) -> Exit {
         None => {}
     }
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        // On a line of its own, whatever the guest was writing.
-        stderr.write(format!("\n{backtrace}\n").as_bytes());
+        // After the guest's own last words, ended or not.
+        stderr.finish();
+        stderr.write(format!("{backtrace}\n").as_bytes());
     }
     let (class, reason) = reason(error);
     let words = match stage {
