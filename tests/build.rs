@@ -1,4 +1,8 @@
 //! Builds the plugins that the tests run, native and as components, from one source.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "cargo talks to build scripts by the environment"
+)]
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -24,7 +28,10 @@ const SOURCES: [&str; 8] = [
 fn main() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for source in SOURCES {
-        println!("cargo::rerun-if-changed={}", workspace.join(source).display());
+        println!(
+            "cargo::rerun-if-changed={}",
+            workspace.join(source).display()
+        );
     }
     let native_target = variable("TARGET");
     // A folder of its own: the outer build holds the lock of the shared one.
@@ -39,13 +46,23 @@ fn main() {
 
 fn build(workspace: &Path, folder: &Path, target: &str) {
     let mut cargo = Command::new(variable("CARGO"));
-    cargo.current_dir(workspace).args(["build", "--release", "--locked"]);
-    cargo.arg("--target-dir").arg(folder).args(["--target", target]);
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--release", "--locked"]);
+    cargo
+        .arg("--target-dir")
+        .arg(folder)
+        .args(["--target", target]);
     for plugin in PLUGINS {
         cargo.args(["--package", plugin]);
     }
     // They are meant for the outer build: its flags, its lints, its kind of linker.
-    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_TARGET_DIR"] {
+    for name in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "CARGO_TARGET_DIR",
+    ] {
         cargo.env_remove(name);
     }
     let status = cargo.status().expect("cargo runs, or this would not");

@@ -1,2 +1,38 @@
-//! Placeholder.
-fn main() {}
+//! `admit`: asks a CIPD admission plugin whether pins may be deployed.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the rim: files and the environment are read here and nowhere below"
+)]
+
+mod args;
+mod check;
+mod error;
+mod hint;
+mod input;
+mod interrupt;
+mod output;
+mod plugin;
+mod repository;
+mod tally;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command};
+use crate::terminal::Terminal;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let Command::Check(args) = cli.command;
+    let job = args.into_job().unwrap_or_else(|misuse| misuse.exit());
+    let terminal = Terminal::new(cli.verbosity, cli.color);
+    match check::run(job, &terminal) {
+        Ok(code) => code,
+        Err(error) => {
+            terminal.say(&error::render(&error));
+            ExitCode::from(check::FAILED)
+        }
+    }
+}

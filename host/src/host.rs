@@ -177,7 +177,12 @@ impl Host {
         launcher: Box<dyn Launcher>,
         options: PluginOptions,
     ) -> Arc<Core> {
-        let core = Arc::new(Core::new(name, launcher, options, Arc::clone(&self.0.services)));
+        let core = Arc::new(Core::new(
+            name,
+            launcher,
+            options,
+            Arc::clone(&self.0.services),
+        ));
         let mut plugins = self.plugins();
         plugins.retain(|plugin| plugin.strong_count() > 0);
         plugins.push(Arc::downgrade(&core));
@@ -185,7 +190,10 @@ impl Host {
     }
 
     fn plugins(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Core>>> {
-        self.0.plugins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .plugins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

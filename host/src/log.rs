@@ -92,7 +92,12 @@ impl PluginLog {
         }
         self.lines += 1;
         let shown = cut(text);
-        emit(&self.plugin, level, &escape(shown), text.len() - shown.len());
+        emit(
+            &self.plugin,
+            level,
+            &escape(shown),
+            text.len() - shown.len(),
+        );
     }
 
     /// Says how many lines were dropped since this was last said.
@@ -138,7 +143,12 @@ mod tests {
     fn a_severity_that_is_not_known_is_info() {
         assert_eq!(LogLevel::from_severity("fatal"), LogLevel::Info);
         assert_eq!(LogLevel::from_severity(""), LogLevel::Info);
-        for level in [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error] {
+        for level in [
+            LogLevel::Debug,
+            LogLevel::Info,
+            LogLevel::Warning,
+            LogLevel::Error,
+        ] {
             assert_eq!(LogLevel::from_severity(level.as_str()), level);
         }
     }

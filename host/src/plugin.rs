@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use admission_proto::Pin;
 
+pub(crate) use self::core::Core;
 use crate::host::Host;
 use crate::source::Source;
-use crate::transport::{Exit, Launcher};
 use crate::transport::wasm::WasmLauncher;
-pub(crate) use self::core::Core;
+use crate::transport::{Exit, Launcher};
 use promise::Promise;
 use state::PluginState;
 

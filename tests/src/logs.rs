@@ -43,7 +43,11 @@ impl Lines {
     #[must_use]
     pub fn of_plugin(&self, plugin: &str) -> Vec<Line> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().filter(|line| line.plugin == plugin).cloned().collect()
+        lines
+            .iter()
+            .filter(|line| line.plugin == plugin)
+            .cloned()
+            .collect()
     }
 }
 
@@ -59,7 +63,10 @@ impl<S: Subscriber> Layer<S> for Lines {
             plugin: fields.plugin,
             message: fields.message,
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
     }
 }
 

@@ -27,7 +27,10 @@ impl Mode {
     #[must_use]
     pub fn fixture(self, argument: &str) -> Source {
         match self {
-            Self::Native => NativeCommand::new([native("conformance-fixture").as_os_str(), argument.as_ref()]).into(),
+            Self::Native => {
+                NativeCommand::new([native("conformance-fixture").as_os_str(), argument.as_ref()])
+                    .into()
+            }
             Self::Component => fixture_component(argument).into(),
         }
     }
@@ -91,13 +94,20 @@ pub fn native(name: &str) -> PathBuf {
 /// Returns the path of a plugin that was built as a component.
 #[must_use]
 pub fn component(name: &str) -> PathBuf {
-    Path::new(env!("COMPONENT_PLUGINS")).join(name).with_extension("wasm")
+    Path::new(env!("COMPONENT_PLUGINS"))
+        .join(name)
+        .with_extension("wasm")
 }
 
 fn with_argument(argument: &str) -> Vec<u8> {
-    assert!(argument.len() <= MAX_ARGUMENT, "the marker has no room for {argument:?}");
+    assert!(
+        argument.len() <= MAX_ARGUMENT,
+        "the marker has no room for {argument:?}"
+    );
     let mut bytes = std::fs::read(component("conformance-fixture")).expect("the build has made it");
-    let found = bytes.windows(MARKER.len()).position(|window| window == MARKER);
+    let found = bytes
+        .windows(MARKER.len())
+        .position(|window| window == MARKER);
     let start = found.expect("the fixture holds the marker") + MARKER.len();
     bytes[start..start + argument.len()].copy_from_slice(argument.as_bytes());
     bytes

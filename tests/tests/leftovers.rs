@@ -28,13 +28,21 @@ impl Left {
 /// Goes through each way in which a plugin can end.
 async fn cycle(host: &Host, mode: Mode) {
     let honest = Plugin::new(host, mode.fixture(""));
-    honest.check_admission(&pin("allow/a")).wait().await.expect("admitted");
+    honest
+        .check_admission(&pin("allow/a"))
+        .wait()
+        .await
+        .expect("admitted");
     let pending = honest.check_admission(&pin("hang"));
     assert_eq!(honest.close(GRACE).await, Exit::Success);
     assert!(pending.is_settled());
 
     let crashing = Plugin::new(host, mode.fixture("exit-3"));
-    crashing.check_admission(&pin("a")).wait().await.expect_err("it has crashed");
+    crashing
+        .check_admission(&pin("a"))
+        .wait()
+        .await
+        .expect_err("it has crashed");
 
     let stuck = Plugin::new(host, mode.fixture("stubborn"));
     let pending = stuck.check_admission(&pin("a"));
@@ -43,7 +51,11 @@ async fn cycle(host: &Host, mode: Mode) {
     assert!(pending.is_settled());
 
     let dropped = Plugin::new(host, mode.fixture(""));
-    dropped.check_admission(&pin("allow/a")).wait().await.expect("admitted");
+    dropped
+        .check_admission(&pin("allow/a"))
+        .wait()
+        .await
+        .expect("admitted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,9 @@ use conformance::{GRACE, Mode, Plugin, PluginState, Promise, host, in_every_mode
 use futures_util::future::join_all;
 
 fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
-    (0..count).map(|n| plugin.check_admission(&pin(&format!("allow/{n}")))).collect()
+    (0..count)
+        .map(|n| plugin.check_admission(&pin(&format!("allow/{n}"))))
+        .collect()
 }
 
 in_every_mode! {
@@ -36,9 +38,10 @@ in_every_mode! {
 
     async fn a_close_amid_a_flood_of_checks_leaves_nobody_waiting(mode: Mode) {
         let plugin = Plugin::new(&host(), mode.fixture(""));
+        let runtime = tokio::runtime::Handle::current();
         let askers = (0..8).map(|asker| {
             let plugin = plugin.clone();
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 let pins = (0..5_000).map(|n| pin(&format!("allow/{asker}/{n}")));
                 let promises: Vec<_> = pins.map(|pin| plugin.check_admission(&pin)).collect();
                 join_all(promises.iter().map(Promise::wait)).await

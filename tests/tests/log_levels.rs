@@ -9,10 +9,17 @@ async fn lines_at(level: LogLevel, mode: Mode, lines: &Lines) -> Vec<Line> {
     let before = lines.of_plugin(mode.fixture_name()).len();
     let host = Host::new(options().plugin_log_level(level));
     let plugin = Plugin::new(&host, mode.fixture(""));
-    plugin.check_admission(&pin("log")).wait().await.expect("admitted");
+    plugin
+        .check_admission(&pin("log"))
+        .wait()
+        .await
+        .expect("admitted");
     plugin.close(GRACE).await;
     let after = lines.of_plugin(mode.fixture_name()).split_off(before);
-    after.into_iter().filter(|line| line.message.contains(" line")).collect()
+    after
+        .into_iter()
+        .filter(|line| line.message.contains(" line"))
+        .collect()
 }
 
 /// One test for both modes, one after the other: a process has one collector.
@@ -27,7 +34,12 @@ async fn lines_arrive_at_their_level_from_the_level_asked_for() {
     ];
     guarded(async {
         for mode in [Mode::Native, Mode::Component] {
-            let levels = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
+            let levels = [
+                LogLevel::Debug,
+                LogLevel::Info,
+                LogLevel::Warning,
+                LogLevel::Error,
+            ];
             for (level, dropped) in levels.into_iter().zip(0..) {
                 let heard = lines_at(level, mode, lines).await;
                 let expected: Vec<_> = said[dropped..]

@@ -21,8 +21,15 @@ async fn a_panic_is_one_checks_failure_and_the_plugin_lives_on() {
         let plugin = Plugin::new(&host(), Mode::Native.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("panic"))).await;
         assert_eq!(error.code(), Some(Code::ABORTED));
-        assert_eq!(error.to_string(), "panic in the admission handler: the fixture panics");
-        plugin.check_admission(&pin("allow/a")).wait().await.expect("admitted");
+        assert_eq!(
+            error.to_string(),
+            "panic in the admission handler: the fixture panics"
+        );
+        plugin
+            .check_admission(&pin("allow/a"))
+            .wait()
+            .await
+            .expect("admitted");
         plugin.close(GRACE).await;
     })
     .await;
@@ -32,7 +39,11 @@ async fn a_panic_is_one_checks_failure_and_the_plugin_lives_on() {
 async fn what_a_policy_prints_does_not_reach_the_frames() {
     guarded(async {
         let plugin = Plugin::new(&host(), Mode::Native.fixture(""));
-        plugin.check_admission(&pin("print")).wait().await.expect("admitted");
+        plugin
+            .check_admission(&pin("print"))
+            .wait()
+            .await
+            .expect("admitted");
         plugin.close(GRACE).await;
     })
     .await;
@@ -59,12 +70,15 @@ async fn a_plugin_inherits_no_descriptor_but_its_pipes() {
         // Three pipes, and what the SDK and the test itself open: counted by a program
         // that opens nothing else.
         let command = NativeCommand::new(["sh", "-c", "ls /proc/self/fd >&2; exit 9"]);
-        let leak = std::fs::File::open("/dev/null").expect("it is there");
+        let leak = tempfile::tempfile().expect("a temporary file");
         rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).expect("cleared");
         let plugin = Plugin::new(&host(), command);
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         // `ls` itself has the folder open as 3.
-        assert_eq!(error.stderr_tail().split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+        assert_eq!(
+            error.stderr_tail().split_whitespace().collect::<Vec<_>>(),
+            ["0", "1", "2", "3"]
+        );
         plugin.close(GRACE).await;
     })
     .await;

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
+use admission_host::{CheckError, Class, Exit};
 use conformance::repositories::{Counted, Failing};
 use conformance::{
     Code, GRACE, Mode, Plugin, PluginOptions, PluginState, Promise, Status, error_of, eventually,
     host, host_with, in_every_mode, pin,
 };
-use admission_host::{CheckError, Class, Exit};
 use futures_util::future::join_all;
 
 /// Many enough for several batches and more than one pipe's worth.
 const MANY: usize = 1_000;
 
 fn ask_many(plugin: &Plugin, order: &str) -> Vec<Promise> {
-    (0..MANY).map(|n| plugin.check_admission(&pin(&format!("{order}/{n}")))).collect()
+    (0..MANY)
+        .map(|n| plugin.check_admission(&pin(&format!("{order}/{n}"))))
+        .collect()
 }
 
 in_every_mode! {

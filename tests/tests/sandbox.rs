@@ -42,7 +42,10 @@ async fn a_component_that_spins_is_killed_at_the_deadline() {
         let spinning = plugin.check_admission(&pin("spin"));
         let spins = |line: &Line| line.message == "the fixture spins";
         eventually(|| lines.of_plugin(plugin.name()).iter().any(spins)).await;
-        assert_eq!(plugin.close(Duration::from_millis(50)).await, Exit::KilledByHost);
+        assert_eq!(
+            plugin.close(Duration::from_millis(50)).await,
+            Exit::KilledByHost
+        );
         assert_eq!(error_of(&spinning).await.class(), Class::Aborted);
     })
     .await;
@@ -83,10 +86,17 @@ async fn a_component_that_panics_answers_for_that_check_and_ends() {
         let panicking = plugin.check_admission(&pin("panic"));
         let error = error_of(&panicking).await;
         assert_eq!(error.code(), Some(Code::ABORTED));
-        assert_eq!(error.to_string(), "panic in the admission handler: the fixture panics");
+        assert_eq!(
+            error.to_string(),
+            "panic in the admission handler: the fixture panics"
+        );
         let error = error_of(&other).await;
         assert_eq!(error.class(), Class::Trap);
-        assert!(error.stderr_tail().contains("the fixture panics"), "{}", error.stderr_tail());
+        assert!(
+            error.stderr_tail().contains("the fixture panics"),
+            "{}",
+            error.stderr_tail()
+        );
         eventually(|| plugin.state() == PluginState::Broken).await;
         plugin.close(GRACE).await;
     })

@@ -15,11 +15,17 @@ fn pins(count: usize) -> Vec<admission_host::Pin> {
 }
 
 fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
-    pins(count).iter().map(|pin| plugin.check_admission(pin)).collect()
+    pins(count)
+        .iter()
+        .map(|pin| plugin.check_admission(pin))
+        .collect()
 }
 
 async fn all_admitted(promises: &[Promise]) -> bool {
-    join_all(promises.iter().map(Promise::wait)).await.iter().all(Result::is_ok)
+    join_all(promises.iter().map(Promise::wait))
+        .await
+        .iter()
+        .all(Result::is_ok)
 }
 
 in_every_mode! {

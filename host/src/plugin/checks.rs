@@ -50,7 +50,13 @@ impl Checks {
     }
 
     /// Adds a check that was asked at `asked`, after all that were asked before.
-    pub(crate) fn ask(&mut self, pin: Pin, nonce: u128, asked: Instant, plugin: &Arc<str>) -> Promise {
+    pub(crate) fn ask(
+        &mut self,
+        pin: Pin,
+        nonce: u128,
+        asked: Instant,
+        plugin: &Arc<str>,
+    ) -> Promise {
         let (promise, resolver) = Promise::new(Arc::clone(plugin));
         self.promises.insert(pin.clone(), promise.clone());
         let check = Undecided {
@@ -85,7 +91,10 @@ impl Checks {
     /// Tells whether the check was sent and is undecided.
     pub(crate) fn is_out(&self, id: CheckId) -> bool {
         id.number < self.unsent
-            && self.undecided.get(&id.number).is_some_and(|check| check.nonce == id.nonce)
+            && self
+                .undecided
+                .get(&id.number)
+                .is_some_and(|check| check.nonce == id.nonce)
     }
 
     /// Takes every check asked at `cutoff` or before, sent or not.
@@ -96,7 +105,10 @@ impl Checks {
             .take_while(|(_, check)| check.asked <= cutoff)
             .map(|(&number, _)| number)
             .collect();
-        expired.into_iter().filter_map(|number| self.remove(number)).collect()
+        expired
+            .into_iter()
+            .filter_map(|number| self.remove(number))
+            .collect()
     }
 
     /// Returns when the check that waits longest was asked.
@@ -109,7 +121,10 @@ impl Checks {
     pub(crate) fn take_undecided(&mut self) -> Vec<Resolver> {
         self.out = 0;
         let undecided = std::mem::take(&mut self.undecided);
-        undecided.into_values().map(|check| check.resolver).collect()
+        undecided
+            .into_values()
+            .map(|check| check.resolver)
+            .collect()
     }
 
     /// Returns how many checks are undecided.
@@ -215,7 +230,11 @@ mod tests {
         }
         let (first, _) = fixture.checks.send_next(1).expect("there is room");
         assert!(fixture.checks.send_next(1).is_none());
-        fixture.checks.decide(first).expect("it is out").resolve(Ok(()));
+        fixture
+            .checks
+            .decide(first)
+            .expect("it is out")
+            .resolve(Ok(()));
         assert!(fixture.checks.send_next(1).is_some());
     }
 
@@ -223,12 +242,22 @@ mod tests {
     fn a_verdict_decides_only_what_is_out_and_only_once() {
         let mut fixture = Fixture::new();
         let promise = fixture.ask("a", 1);
-        let guessed = CheckId { number: 0, nonce: 1 << 64 | 7 };
+        let guessed = CheckId {
+            number: 0,
+            nonce: 1 << 64 | 7,
+        };
         assert!(fixture.checks.decide(guessed).is_none(), "not sent yet");
         let id = fixture.send().expect("one is unsent");
-        let forged = CheckId { nonce: id.nonce ^ 1, ..id };
+        let forged = CheckId {
+            nonce: id.nonce ^ 1,
+            ..id
+        };
         assert!(fixture.checks.decide(forged).is_none());
-        fixture.checks.decide(id).expect("it is out").resolve(Ok(()));
+        fixture
+            .checks
+            .decide(id)
+            .expect("it is out")
+            .resolve(Ok(()));
         assert!(fixture.checks.decide(id).is_none());
         assert!(promise.is_settled());
     }
@@ -238,7 +267,11 @@ mod tests {
         let mut fixture = Fixture::new();
         fixture.ask("a", 0);
         let old = fixture.send().expect("one is unsent");
-        fixture.checks.decide(old).expect("it is out").resolve(Ok(()));
+        fixture
+            .checks
+            .decide(old)
+            .expect("it is out")
+            .resolve(Ok(()));
         fixture.checks.clear();
         let newer = fixture.ask("a", 1);
         fixture.send().expect("one is unsent");
@@ -252,7 +285,11 @@ mod tests {
         let (old, young) = (fixture.ask("a", 1), fixture.ask("b", 2));
         fixture.checks.send_next(1).expect("there is room");
         assert_eq!(fixture.checks.oldest(), Some(fixture.at(1)));
-        fixture.checks.expire(fixture.at(1)).into_iter().for_each(drop);
+        fixture
+            .checks
+            .expire(fixture.at(1))
+            .into_iter()
+            .for_each(drop);
         assert!(old.is_settled() && !young.is_settled());
         assert!(fixture.checks.send_next(1).is_some());
     }
@@ -261,7 +298,11 @@ mod tests {
     fn what_expires_unsent_is_never_sent() {
         let mut fixture = Fixture::new();
         fixture.ask("a", 1);
-        fixture.checks.expire(fixture.at(1)).into_iter().for_each(drop);
+        fixture
+            .checks
+            .expire(fixture.at(1))
+            .into_iter()
+            .for_each(drop);
         assert!(fixture.send().is_none());
         assert_eq!(fixture.checks.out, 0);
     }
@@ -272,15 +313,28 @@ mod tests {
         fixture.ask("a", 0);
         let pending = fixture.ask("b", 0);
         let id = fixture.send().expect("one is unsent");
-        fixture.checks.decide(id).expect("it is out").resolve(Ok(()));
+        fixture
+            .checks
+            .decide(id)
+            .expect("it is out")
+            .resolve(Ok(()));
         fixture.checks.clear();
         assert!(fixture.checks.get(&pin("a")).is_none());
-        assert!(fixture.checks.get(&pin("b")).expect("kept").same_as(&pending));
+        assert!(
+            fixture
+                .checks
+                .get(&pin("b"))
+                .expect("kept")
+                .same_as(&pending)
+        );
     }
 
     #[test]
     fn an_id_is_read_back_and_nothing_else_is() {
-        let id = CheckId { number: 3, nonce: u128::MAX - 5 };
+        let id = CheckId {
+            number: 3,
+            nonce: u128::MAX - 5,
+        };
         assert_eq!(CheckId::from_wire(&id.to_wire()), Some(id));
         for foreign in ["", "short", &"=".repeat(32), &"a".repeat(33)] {
             assert_eq!(CheckId::from_wire(foreign), None);

@@ -86,7 +86,9 @@ impl Core {
             }));
         }
         let now = Instant::now();
-        let promise = shared.checks.ask(pin.clone(), rand::random(), now, &self.name);
+        let promise = shared
+            .checks
+            .ask(pin.clone(), rand::random(), now, &self.name);
         let first = shared.state.launch();
         drop(shared);
         if first {
@@ -109,7 +111,11 @@ impl Core {
         // From here a new check is settled at once, so nothing slips in.
         shared.state.close();
         let undecided = shared.checks.take_undecided();
-        shared.kill_at = Some(shared.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
+        shared.kill_at = Some(
+            shared
+                .kill_at
+                .map_or(kill_at, |earlier| earlier.min(kill_at)),
+        );
         drop(shared);
         // Waiters wake now, not after the grace.
         drop(undecided);
@@ -138,7 +144,11 @@ impl Core {
     pub(super) fn fail(&self, error: &PluginError) -> bool {
         let mut shared = self.lock();
         let first = shared.state.fail(error);
-        let undecided = if first { shared.checks.take_undecided() } else { Vec::new() };
+        let undecided = if first {
+            shared.checks.take_undecided()
+        } else {
+            Vec::new()
+        };
         drop(shared);
         for resolver in undecided {
             resolver.resolve(Err(CheckError::Plugin(error.clone())));

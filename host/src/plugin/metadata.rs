@@ -14,8 +14,8 @@ use futures_util::stream::FuturesUnordered;
 use super::checks::CheckId;
 use super::core::Core;
 use crate::repository::{ListMetadata, MetadataPage, Repository};
-use crate::session::{MetadataCall, Violation};
 use crate::session::stdio::StdioSession;
+use crate::session::{MetadataCall, Violation};
 
 /// Calls of one plugin that the repository works on at once.
 const MAX_RUNNING: usize = 8;
@@ -91,9 +91,8 @@ impl MetadataCalls {
         }
         let service_url = &core.services.service_url;
         if call.service_url != *service_url {
-            let text = format!(
-                "can query only the CIPD repository the client is using ({service_url:?})"
-            );
+            let text =
+                format!("can query only the CIPD repository the client is using ({service_url:?})");
             return Err(Status::new(Code::PERMISSION_DENIED, text));
         }
         let request = call.request?;
@@ -139,7 +138,8 @@ impl MetadataCalls {
             let Poll::Ready(Some(answer)) = self.running.poll_next_unpin(cx) else {
                 return answered;
             };
-            self.handles.retain(|&(_, call_id, _)| call_id != answer.call_id);
+            self.handles
+                .retain(|&(_, call_id, _)| call_id != answer.call_id);
             self.unanswered.remove(&answer.call_id);
             session.reply(answer.call_id, answer.page);
             answered = true;
@@ -165,7 +165,12 @@ impl MetadataCalls {
         };
         let repository: Arc<dyn Repository> = Arc::clone(repository);
         let (handle, registration) = AbortHandle::new_pair();
-        let Queued { call_id, check, request, .. } = call;
+        let Queued {
+            call_id,
+            check,
+            request,
+            ..
+        } = call;
         let listing = async move { repository.list_metadata(request).await };
         let listing = Abortable::new(AssertUnwindSafe(listing).catch_unwind(), registration);
         let answer = listing.map(move |outcome| Answer {
@@ -187,7 +192,11 @@ fn ended() -> Status {
 
 /// Estimates what a request takes while it waits, in bytes.
 fn size(request: &ListMetadata) -> usize {
-    let keys: usize = request.keys.iter().map(|key| key.len() + size_of::<String>()).sum();
+    let keys: usize = request
+        .keys
+        .iter()
+        .map(|key| key.len() + size_of::<String>())
+        .sum();
     size_of::<Queued>()
         + request.package.len()
         + request.instance.hex_digest.len()

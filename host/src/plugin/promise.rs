@@ -195,7 +195,11 @@ mod tests {
     fn a_resolver_that_is_dropped_aborts() {
         let (promise, resolver) = promise();
         drop(resolver);
-        let error = promise.wait().now_or_never().expect("settled").expect_err("aborted");
+        let error = promise
+            .wait()
+            .now_or_never()
+            .expect("settled")
+            .expect_err("aborted");
         assert_eq!(error.to_string(), "the admission plugin is terminating");
         assert_eq!(error.plugin(), "policy");
     }
@@ -218,9 +222,15 @@ mod tests {
         let (promise, resolver) = promise();
         let mut wait = promise.wait();
         let first = Waker::noop();
-        assert!(wait.poll_unpin(&mut Context::from_waker(first)).is_pending());
+        assert!(
+            wait.poll_unpin(&mut Context::from_waker(first))
+                .is_pending()
+        );
         let (task, woken) = counting_waker();
-        assert!(wait.poll_unpin(&mut Context::from_waker(&task)).is_pending());
+        assert!(
+            wait.poll_unpin(&mut Context::from_waker(&task))
+                .is_pending()
+        );
         resolver.resolve(Ok(()));
         assert_eq!(woken.0.load(std::sync::atomic::Ordering::SeqCst), 1);
     }

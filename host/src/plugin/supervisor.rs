@@ -70,7 +70,10 @@ async fn supervise(core: &Arc<Core>) -> Exit {
         Err(error) => {
             let class = error.class();
             let text = error.to_string();
-            fail_to_start(core, PluginError::new(&core.name, class, text).with_source(error));
+            fail_to_start(
+                core,
+                PluginError::new(&core.name, class, text).with_source(error),
+            );
             return Exit::NeverStarted;
         }
     };
@@ -188,7 +191,8 @@ impl Supervisor {
             while self.session.has_room()
                 && let Some((id, pin)) = shared.checks.send_next(core.options.window)
             {
-                self.session.admit(admission(id, &pin, &core.services.service_url));
+                self.session
+                    .admit(admission(id, &pin, &core.services.service_url));
             }
         }
         self.oldest = shared.checks.oldest();
@@ -196,11 +200,17 @@ impl Supervisor {
 
     /// Asks the plugin to finish by `kill_at`, or sooner if that was said before.
     fn end(&mut self, kill_at: Instant) {
-        if let Stage::Ending { kill_at: earlier, .. } = &mut self.stage {
+        if let Stage::Ending {
+            kill_at: earlier, ..
+        } = &mut self.stage
+        {
             *earlier = kill_at.min(*earlier);
             return;
         }
-        self.stage = Stage::Ending { kill_at, killed: false };
+        self.stage = Stage::Ending {
+            kill_at,
+            killed: false,
+        };
         self.calls = MetadataCalls::default();
         self.oldest = None;
         self.session.finish();
@@ -208,8 +218,8 @@ impl Supervisor {
 
     /// Ends the life with an error while the plugin is still there.
     fn break_off(&mut self, class: Class, text: impl Into<String>) {
-        let error = PluginError::new(&self.core.name, class, text)
-            .with_end(None, self.stderr.tail());
+        let error =
+            PluginError::new(&self.core.name, class, text).with_end(None, self.stderr.tail());
         let plugin = &*self.core.name;
         if self.core.fail(&error) {
             tracing::warn!(plugin, %error, "the admission plugin is broken");
@@ -224,7 +234,10 @@ impl Supervisor {
         let mut settled = false;
         for event in events.drain(..) {
             match event {
-                Event::Connected { protocol_version, plugin_version } => {
+                Event::Connected {
+                    protocol_version,
+                    plugin_version,
+                } => {
                     self.connected(protocol_version, &plugin_version);
                 }
                 Event::Resolved { id, status } => settled |= self.resolved(id, status),
@@ -258,7 +271,11 @@ impl Supervisor {
     fn connected(&mut self, protocol_version: i32, plugin_version: &str) {
         let plugin = &*self.core.name;
         if protocol_version != PROTOCOL_VERSION {
-            tracing::error!(plugin, protocol_version, "unknown admission plugin protocol");
+            tracing::error!(
+                plugin,
+                protocol_version,
+                "unknown admission plugin protocol"
+            );
             let text = format!(
                 "unknown protocol version {protocol_version}: expecting {PROTOCOL_VERSION}"
             );
@@ -268,7 +285,9 @@ impl Supervisor {
         }
         if self.core.lock().state.connect() {
             tracing::debug!(plugin, plugin_version, "using deployment admission plugin");
-            self.stage = Stage::Serving { active: Instant::now() };
+            self.stage = Stage::Serving {
+                active: Instant::now(),
+            };
         }
     }
 
@@ -282,7 +301,11 @@ impl Supervisor {
             let before = self.core.stray_verdicts.fetch_add(1, Ordering::Relaxed);
             if before.is_multiple_of(STRAYS_PER_LINE) {
                 let (plugin, strays) = (&*self.core.name, before + 1);
-                tracing::warn!(plugin, strays, "ignored a verdict on a check that is not undecided");
+                tracing::warn!(
+                    plugin,
+                    strays,
+                    "ignored a verdict on a check that is not undecided"
+                );
             }
             return false;
         };
@@ -352,7 +375,10 @@ impl Supervisor {
             Stage::Ending { killed: true, .. } => return None,
             Stage::Ending { kill_at, .. } => return Some(kill_at),
         };
-        [stage, self.output_deadline(), self.frame_deadline()].into_iter().flatten().min()
+        [stage, self.output_deadline(), self.frame_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn check_deadline(&self, active: Instant) -> Option<Instant> {
@@ -365,7 +391,9 @@ impl Supervisor {
     }
 
     fn frame_deadline(&self) -> Option<Instant> {
-        self.session.frame_since().map(|since| since + FRAME_TIMEOUT)
+        self.session
+            .frame_since()
+            .map(|since| since + FRAME_TIMEOUT)
     }
 
     /// Does what follows from every deadline that has passed at `now`.
@@ -374,7 +402,10 @@ impl Supervisor {
         match self.stage {
             Stage::Ending { kill_at, .. } => {
                 if kill_at <= now {
-                    self.stage = Stage::Ending { kill_at, killed: true };
+                    self.stage = Stage::Ending {
+                        kill_at,
+                        killed: true,
+                    };
                     self.session.kill();
                 }
                 return;
@@ -409,7 +440,11 @@ impl Supervisor {
         self.oldest = shared.checks.oldest();
         drop(shared);
         let plugin = &*self.core.name;
-        tracing::warn!(plugin, checks = expired.len(), "the admission plugin did not answer in time");
+        tracing::warn!(
+            plugin,
+            checks = expired.len(),
+            "the admission plugin did not answer in time"
+        );
         for resolver in expired {
             let plugin = Arc::clone(&self.core.name);
             resolver.resolve(Err(CheckError::TimedOut { plugin, after }));

@@ -32,14 +32,20 @@ pub(super) fn outcome(plugin: &Arc<str>, mut status: Status) -> Outcome {
 fn bound(status: &mut Status) {
     let length = status.message.len();
     if length > MAX_MESSAGE {
-        status.message.truncate(status.message.floor_char_boundary(MAX_MESSAGE));
-        status.message.push_str(&format!(" (truncated, {length} bytes)"));
+        status
+            .message
+            .truncate(status.message.floor_char_boundary(MAX_MESSAGE));
+        status
+            .message
+            .push_str(&format!(" (truncated, {length} bytes)"));
     }
     let size = |detail: &admission_proto::Detail| detail.type_url.len() + detail.value.len();
     let details: usize = status.details.iter().map(size).sum();
     if details > MAX_DETAILS {
         status.details.clear();
-        status.message.push_str(&format!(" (details dropped, {details} bytes)"));
+        status
+            .message
+            .push_str(&format!(" (details dropped, {details} bytes)"));
     }
 }
 
@@ -55,7 +61,10 @@ mod tests {
     #[test]
     fn only_ok_admits_and_only_failed_precondition_denies() {
         assert!(outcome(&"policy".into(), Status::new(Code::OK, "ignored")).is_ok());
-        assert!(matches!(error(Status::denied("no")), CheckError::Denied { .. }));
+        assert!(matches!(
+            error(Status::denied("no")),
+            CheckError::Denied { .. }
+        ));
         for code in [1, 10, 12345, -1] {
             let error = error(Status::new(code.into(), "odd"));
             assert!(matches!(error, CheckError::Rejected { .. }));

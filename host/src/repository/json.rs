@@ -148,12 +148,13 @@ impl JsonRepository {
 
     fn parse(json: &str, path: &Path) -> Result<Self, JsonRepositoryError> {
         let path = || path.to_owned();
-        let file: File = serde_json::from_str(json).map_err(|source| JsonRepositoryError::Syntax {
-            path: path(),
-            line: source.line(),
-            column: source.column(),
-            source: source.into(),
-        })?;
+        let file: File =
+            serde_json::from_str(json).map_err(|source| JsonRepositoryError::Syntax {
+                path: path(),
+                line: source.line(),
+                column: source.column(),
+                source: source.into(),
+            })?;
         let mut repository = MemoryRepository::new();
         for (instance, index) in file.instances.into_iter().zip(1..) {
             let pin = Pin::new(&instance.package, &instance.instance_id).map_err(|source| {
@@ -213,7 +214,8 @@ fn read_time(text: String) -> Result<SystemTime, EntryError> {
 mod tests {
     use super::*;
 
-    const PACKAGE: &str = r#""package": "a/b", "instance_id": "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC""#;
+    const PACKAGE: &str =
+        r#""package": "a/b", "instance_id": "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC""#;
 
     fn parse_error(json: &str) -> String {
         let error = JsonRepository::parse(json, Path::new("m.json")).expect_err("not valid");
@@ -222,7 +224,9 @@ mod tests {
     }
 
     fn entry_error(entry: &str) -> String {
-        parse_error(&format!(r#"{{"instances": [{{{PACKAGE}, "metadata": [{{{entry}}}]}}]}}"#))
+        parse_error(&format!(
+            r#"{{"instances": [{{{PACKAGE}, "metadata": [{{{entry}}}]}}]}}"#
+        ))
     }
 
     #[test]
@@ -240,7 +244,9 @@ mod tests {
             ..ListMetadata::default()
         };
         let listing = repository.list_metadata(request);
-        let page = futures_util::FutureExt::now_or_never(listing).expect("ready").expect("listed");
+        let page = futures_util::FutureExt::now_or_never(listing)
+            .expect("ready")
+            .expect("listed");
         let values: Vec<_> = page.metadata.into_iter().map(|entry| entry.value).collect();
         assert_eq!(values, [b"text".to_vec(), vec![0xff]]);
     }

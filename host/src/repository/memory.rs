@@ -52,9 +52,8 @@ impl MemoryRepository {
             Ok(size) if size > 0 => size,
             _ => DEFAULT_PAGE_SIZE,
         };
-        let wanted = |entry: &InstanceMetadata| {
-            request.keys.is_empty() || request.keys.contains(&entry.key)
-        };
+        let wanted =
+            |entry: &InstanceMetadata| request.keys.is_empty() || request.keys.contains(&entry.key);
         let mut page = MetadataPage::default();
         let mut bytes = 0;
         let rest = entries[start..].iter().zip(start..);
@@ -84,7 +83,10 @@ fn page_start(token: &str, entries: usize) -> Result<usize, Status> {
     }
     match token.parse() {
         Ok(start) if start <= entries => Ok(start),
-        _ => Err(Status::new(Code::INVALID_ARGUMENT, "bad 'page_token': not one of this service")),
+        _ => Err(Status::new(
+            Code::INVALID_ARGUMENT,
+            "bad 'page_token': not one of this service",
+        )),
     }
 }
 
@@ -129,7 +131,11 @@ mod tests {
     fn entries_come_newest_first_and_by_key_within_a_second() {
         let repository = repository([("b", 1), ("a", 1), ("c", 2)]);
         let page = repository.page(request(&[], 0, "")).expect("listed");
-        let keys: Vec<_> = page.metadata.iter().map(|entry| entry.key.as_str()).collect();
+        let keys: Vec<_> = page
+            .metadata
+            .iter()
+            .map(|entry| entry.key.as_str())
+            .collect();
         assert_eq!(keys, ["c", "a", "b"]);
     }
 
@@ -153,7 +159,9 @@ mod tests {
     fn a_page_has_20_entries_unless_asked_otherwise() {
         let repository = repository((0..25).map(|second| ("k", second)));
         for page_size in [0, -1] {
-            let page = repository.page(request(&[], page_size, "")).expect("listed");
+            let page = repository
+                .page(request(&[], page_size, ""))
+                .expect("listed");
             assert_eq!(page.metadata.len(), 20);
         }
     }
@@ -171,7 +179,9 @@ mod tests {
     #[test]
     fn only_the_keys_asked_for_are_listed() {
         let repository = repository([("a", 1), ("b", 2), ("c", 3)]);
-        let page = repository.page(request(&["a", "c"], 0, "")).expect("listed");
+        let page = repository
+            .page(request(&["a", "c"], 0, ""))
+            .expect("listed");
         assert_eq!(values(&page), ["3", "1"]);
     }
 
@@ -181,9 +191,14 @@ mod tests {
         let mut other = request(&[], 0, "");
         other.package = "a/c".into();
         let error = repository.page(other).expect_err("not there");
-        assert_eq!((error.code, error.message.as_str()), (Code::NOT_FOUND, "no such instance"));
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (Code::NOT_FOUND, "no such instance")
+        );
         for token in ["x", "2", "-1"] {
-            let error = repository.page(request(&[], 0, token)).expect_err("foreign");
+            let error = repository
+                .page(request(&[], 0, token))
+                .expect_err("foreign");
             assert_eq!(error.code, Code::INVALID_ARGUMENT);
         }
     }

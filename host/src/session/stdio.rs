@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use admission_proto::Status;
-use admission_proto::wire::stdio::{Hello, HostFrame, ListMetadataReply, host_frame};
 use admission_proto::wire::stdio::list_metadata_reply;
+use admission_proto::wire::stdio::{Hello, HostFrame, ListMetadataReply, host_frame};
 use admission_proto::wire::{self, plugin};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -199,7 +199,10 @@ impl StdioSession {
             return false;
         };
         let torn = self.inbox.torn();
-        events.push(Event::Exited { exit: exit.clone(), torn });
+        events.push(Event::Exited {
+            exit: exit.clone(),
+            torn,
+        });
         true
     }
 }
@@ -208,7 +211,11 @@ impl StdioSession {
 fn reply_frame(call_id: u64, page: Result<MetadataPage, Status>) -> HostFrame {
     let result = match page {
         Ok(page) => list_metadata_reply::Result::Page(plugin::ListMetadataResponse {
-            metadata: page.metadata.into_iter().map(wire::cipd::InstanceMetadata::from).collect(),
+            metadata: page
+                .metadata
+                .into_iter()
+                .map(wire::cipd::InstanceMetadata::from)
+                .collect(),
             next_page_token: page.next_page_token,
         }),
         Err(status) => list_metadata_reply::Result::Status(status.into()),

@@ -73,7 +73,11 @@ impl NativeCommand {
 
     /// Returns the base name of the executable.
     pub(crate) fn plugin_name(&self) -> Arc<str> {
-        let executable = self.argv.first().map(OsString::as_os_str).unwrap_or_default();
+        let executable = self
+            .argv
+            .first()
+            .map(OsString::as_os_str)
+            .unwrap_or_default();
         let name = Path::new(executable).file_name().unwrap_or(executable);
         admission_proto::escape(&name.to_string_lossy()).into()
     }
@@ -99,7 +103,10 @@ impl NativeCommand {
     }
 
     fn executable(&self) -> &OsStr {
-        self.argv.first().map(OsString::as_os_str).unwrap_or_default()
+        self.argv
+            .first()
+            .map(OsString::as_os_str)
+            .unwrap_or_default()
     }
 }
 
@@ -193,7 +200,11 @@ impl Output {
         chunk: &mut [u8],
     ) -> Poll<std::io::Result<usize>> {
         let mut buf = tokio::io::ReadBuf::new(chunk);
-        std::task::ready!(tokio::io::AsyncRead::poll_read(Pin::new(self), cx, &mut buf))?;
+        std::task::ready!(tokio::io::AsyncRead::poll_read(
+            Pin::new(self),
+            cx,
+            &mut buf
+        ))?;
         Poll::Ready(Ok(buf.filled().len()))
     }
 }

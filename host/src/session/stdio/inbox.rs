@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use admission_proto::frame::{self, FrameError};
 use admission_proto::wire::plugin::{ListMetadataRequest, LogRequest, ResolveAdmissionRequest};
 use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame};
-use admission_proto::frame::{self, FrameError};
 use admission_proto::{Code, ObjectRef, Status, quote_bytes};
 use bytes::BytesMut;
 
@@ -175,7 +175,10 @@ fn resolved(verdict: ResolveAdmissionRequest) -> Result<Event, Violation> {
 
 fn metadata_call(call: ListMetadataCall) -> Result<Event, Violation> {
     let Some(mut request) = call.request else {
-        return Err(violation(format!("metadata call {} without a request", call.call_id)));
+        return Err(violation(format!(
+            "metadata call {} without a request",
+            call.call_id
+        )));
     };
     Ok(Event::MetadataCall(MetadataCall {
         call_id: call.call_id,
@@ -240,7 +243,9 @@ mod tests {
     fn hear(pieces: &[&[u8]]) -> Vec<Event> {
         let mut inbox = Inbox::new(frame::HOST_LIMIT);
         let mut events = Vec::new();
-        pieces.iter().for_each(|piece| inbox.take(piece, &mut events));
+        pieces
+            .iter()
+            .for_each(|piece| inbox.take(piece, &mut events));
         events
     }
 
@@ -266,7 +271,9 @@ mod tests {
 
     fn too_long() -> String {
         let mut buf = BytesMut::from(&b"\xffello, world!\xff\xff"[..]);
-        frame::take::<PluginFrame>(&mut buf, frame::HOST_LIMIT).expect_err("no frame").to_string()
+        frame::take::<PluginFrame>(&mut buf, frame::HOST_LIMIT)
+            .expect_err("no frame")
+            .to_string()
     }
 
     #[test]
@@ -307,7 +314,10 @@ mod tests {
     fn nothing_is_heard_after_a_violation() {
         let admitted = verdict(Some(rpc::Status::default()));
         let events = hear(&[&connect(), &[0], &admitted]);
-        assert!(matches!(events[..], [Event::Connected { .. }, Event::Violation(_)]));
+        assert!(matches!(
+            events[..],
+            [Event::Connected { .. }, Event::Violation(_)]
+        ));
     }
 
     #[test]

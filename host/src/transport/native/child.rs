@@ -112,8 +112,15 @@ fn exit(status: &WaitIdStatus, killed: bool) -> Exit {
     if killed && signal == Signal::KILL.as_raw() {
         return Exit::KilledByHost;
     }
-    let core = if status.dumped() { " (core dumped)" } else { "" };
-    Exit::failed(Class::Crash, format!("signal: {}{core}", signal_name(signal)))
+    let core = if status.dumped() {
+        " (core dumped)"
+    } else {
+        ""
+    };
+    Exit::failed(
+        Class::Crash,
+        format!("signal: {}{core}", signal_name(signal)),
+    )
 }
 
 /// Names a signal as the reference does.

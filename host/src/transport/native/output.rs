@@ -51,7 +51,9 @@ impl Output {
             // Counted once: who writes from now on is not the plugin.
             None => rustix::io::ioctl_fionread(fd)?,
         };
-        let room = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
+        let room = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(buf.remaining());
         let to = &mut buf.initialize_unfilled()[..room];
         let n = loop {
             match rustix::io::read(fd, &mut *to) {

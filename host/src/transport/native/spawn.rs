@@ -1,5 +1,8 @@
 //! Spawning, from one thread that never ends.
-#![expect(unsafe_code, reason = "what happens between fork and exec is unsafe by nature")]
+#![expect(
+    unsafe_code,
+    reason = "what happens between fork and exec is unsafe by nature"
+)]
 
 use std::ffi::OsStr;
 use std::io;
@@ -67,7 +70,10 @@ fn spawner() -> io::Result<&'static mpsc::Sender<Job>> {
 
 fn spawn_here(mut command: Command) -> io::Result<Spawned> {
     command.process_group(0);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let host = getpid();
     // SAFETY: the closure makes system calls only, and allocates nothing.
     unsafe {
@@ -115,7 +121,11 @@ pub(super) fn error(executable: &OsStr, source: io::Error) -> LaunchError {
         io::ErrorKind::NotFound if !name.contains('/') => {
             format!("exec: {name:?}: executable file not found in $PATH")
         }
-        _ => format!("fork/exec {}: {}", admission_proto::escape(&name), reason(&source)),
+        _ => format!(
+            "fork/exec {}: {}",
+            admission_proto::escape(&name),
+            reason(&source)
+        ),
     };
     LaunchError::Spawn { words, source }
 }
@@ -152,6 +162,9 @@ mod tests {
             words("/p", libc::EACCES),
             "failed to launch the plugin: fork/exec /p: permission denied"
         );
-        assert_eq!(words("", libc::ENOENT), "failed to launch the plugin: exec: no command");
+        assert_eq!(
+            words("", libc::ENOENT),
+            "failed to launch the plugin: exec: no command"
+        );
     }
 }

@@ -1,0 +1,46 @@
+//! What to do next when a plugin fails.
+
+use admission_host::Class;
+
+/// What kind of plugin it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Command,
+    Component,
+}
+
+/// Says what to do next about a failure of `class`, if there is something to say.
+pub(crate) fn what_next(class: Class, kind: Kind) -> Option<&'static str> {
+    Some(match (class, kind) {
+        (Class::Launch, Kind::Command) => {
+            "check that COMMAND exists and may be executed; a name without a slash is looked for in PATH"
+        }
+        (Class::Launch, Kind::Component) => {
+            "the file must be a WASI 0.2 component; a Rust program becomes one with `cargo build --target wasm32-wasip2`"
+        }
+        (Class::HandshakeTimeout, _) => {
+            "the plugin runs but never said that it is ready; a plugin built with the SDK does so as soon as it calls run_plugin"
+        }
+        (Class::Version, _) => "build the plugin with an SDK that speaks this protocol version",
+        (Class::Protocol, _) => {
+            "the plugin's stdout belongs to the protocol; print to stderr, or log with the SDK, instead"
+        }
+        (Class::Stall, _) => {
+            "the plugin stopped in the middle of a message; look for a write to stdout that something blocks"
+        }
+        (Class::Crash, _) => "run again with -vv to see all that the plugin logs before it ends",
+        (Class::Timeout, _) => {
+            "raise --timeout if the plugin needs longer; run with -vv to see what it is doing"
+        }
+        (Class::Resource, Kind::Component) => {
+            "raise --memory-limit or --cpu-limit if the component needs more"
+        }
+        (Class::Trap, _) => {
+            "the component trapped, as a panic makes it do; its stderr and -vv say more"
+        }
+        (Class::Import, _) => {
+            "a component may import nothing but WASI 0.2; build it with `cargo build --target wasm32-wasip2`"
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,130 @@
+//! What `admit check` does when it is told to end.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test makes its own files, and fails where anything is amiss"
+)]
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tempfile::TempDir;
+
+const PIN: &str = "a/b:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
+
+/// `admit check` with a plugin that was started and will never connect.
+struct Stuck {
+    admit: Child,
+    plugin: Pid,
+    _folder: TempDir,
+}
+
+impl Stuck {
+    /// Starts a shell script as the plugin, and waits until it runs.
+    fn start(script: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let started = folder.path().join("started");
+        let made = Command::new("mkfifo").arg(&started).status().unwrap();
+        assert!(made.success());
+        let admit = Command::new(env!("CARGO_BIN_EXE_admit"))
+            .args(["check", PIN, "--timeout", "0", "--", "sh", "-c"])
+            .arg(format!("echo $$ > started; {script}"))
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            admit,
+            plugin: read_pid(&started),
+            _folder: folder,
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let admit = Pid::from_child(&self.admit);
+        kill_process(admit, signal).unwrap();
+    }
+
+    fn exit_status(&mut self) -> Option<i32> {
+        self.admit.wait().unwrap().code()
+    }
+
+    fn assert_plugin_is_gone(&self) {
+        assert!(test_kill_process(self.plugin).is_err());
+    }
+}
+
+/// Reads a named pipe, which blocks until the plugin writes it.
+fn read_pid(pipe: &Path) -> Pid {
+    let mut text = String::new();
+    File::open(pipe).unwrap().read_to_string(&mut text).unwrap();
+    Pid::from_raw(text.trim().parse().unwrap()).unwrap()
+}
+
+/// Ends when it is asked to, and until then says nothing; its stdout stays open.
+const POLITE: &str = "exec cat 3>&1 > /dev/null";
+
+/// Goes on when it is asked to end.
+const DEAF: &str = "while :; do sleep 1000; done";
+
+fn assert_ends_politely(signal: Signal, status: i32) {
+    let mut stuck = Stuck::start(POLITE);
+    stuck.signal(signal);
+
+    let mut stdout = String::new();
+    let mut reader = stuck.admit.stdout.take().unwrap();
+    reader.read_to_string(&mut stdout).unwrap();
+    assert_eq!(
+        stdout,
+        format!("{PIN}  failed: the admission plugin is terminating\n")
+    );
+    assert_eq!(stuck.exit_status(), Some(status));
+    stuck.assert_plugin_is_gone();
+}
+
+#[test]
+fn an_interrupt_closes_the_plugin_and_prints_what_is_known() {
+    assert_ends_politely(Signal::INT, 130);
+}
+
+#[test]
+fn a_termination_does_the_same_with_its_own_exit_status() {
+    assert_ends_politely(Signal::TERM, 143);
+}
+
+#[test]
+fn a_second_interrupt_kills() {
+    let mut stuck = Stuck::start(DEAF);
+    stuck.signal(Signal::INT);
+    // The outcome is printed as soon as the closing began: within the grace.
+    let mut line = String::new();
+    let mut stdout = BufReader::new(stuck.admit.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.contains("the admission plugin is terminating"));
+    assert!(test_kill_process(stuck.plugin).is_ok());
+
+    stuck.signal(Signal::INT);
+    assert_eq!(stuck.exit_status(), Some(130));
+    stuck.assert_plugin_is_gone();
+}
+
+#[test]
+fn a_plugin_that_stays_silent_is_mentioned_while_it_is_waited_for() {
+    let mut stuck = Stuck::start(POLITE);
+    let mut line = String::new();
+    let mut stderr = BufReader::new(stuck.admit.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert!(
+        line.ends_with(
+            "the plugin `sh` has not connected after 3 s: is it an admission plugin, and does it start up at all?\n"
+        ),
+        "{line}"
+    );
+    stuck.signal(Signal::TERM);
+    assert_eq!(stuck.exit_status(), Some(143));
+}

@@ -1,0 +1,134 @@
+//! Cargo, as the tasks use it.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+/// The cargo that runs this program, and the workspace that it is part of.
+pub(crate) struct Cargo {
+    program: OsString,
+    workspace: Workspace,
+}
+
+/// What is of use here in the output of `cargo metadata`.
+#[derive(Deserialize)]
+struct Workspace {
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+/// What is of use here in a message of `cargo build`.
+#[derive(Deserialize)]
+struct Artifact {
+    reason: String,
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+impl Cargo {
+    /// Finds cargo and the workspace by what cargo says in the environment.
+    ///
+    /// # Errors
+    ///
+    /// If this program was not started by cargo.
+    pub(crate) fn from_environment() -> anyhow::Result<Self> {
+        let (Some(program), Some(xtask)) =
+            (env::var_os("CARGO"), env::var_os("CARGO_MANIFEST_DIR"))
+        else {
+            bail!("run this as `cargo xtask`");
+        };
+        let asked = Command::new(&program)
+            .args([
+                "metadata",
+                "--format-version=1",
+                "--no-deps",
+                "--manifest-path",
+            ])
+            .arg(Path::new(&xtask).join("Cargo.toml"))
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run cargo")?;
+        if !asked.status.success() {
+            bail!("cargo metadata failed: {}", asked.status);
+        }
+        let workspace = serde_json::from_slice(&asked.stdout)
+            .context("cannot read what cargo metadata says")?;
+        Ok(Self { program, workspace })
+    }
+
+    /// Returns the folder of the workspace.
+    pub(crate) fn root(&self) -> &Path {
+        &self.workspace.workspace_root
+    }
+
+    /// Returns the folder of everything that is built.
+    pub(crate) fn target_folder(&self) -> &Path {
+        &self.workspace.target_directory
+    }
+
+    /// Prepares `cargo <subcommand>` for the workspace, wherever this program was started.
+    pub(crate) fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg(subcommand)
+            .arg("--manifest-path")
+            .arg(self.root().join("Cargo.toml"));
+        command
+    }
+
+    /// Runs a command that was prepared, and shows what it prints.
+    ///
+    /// # Errors
+    ///
+    /// If it fails; what it had to say, it has said.
+    pub(crate) fn run(&self, command: &mut Command) -> anyhow::Result<()> {
+        let status = command.status().context("cannot run cargo")?;
+        if !status.success() {
+            bail!("cargo failed: {status}");
+        }
+        Ok(())
+    }
+
+    /// Builds the binary `name` in release mode and returns where it is.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be built.
+    pub(crate) fn build(&self, name: &str, target: Option<&str>) -> anyhow::Result<PathBuf> {
+        let mut command = self.command("build");
+        command.args(["--release", "--locked", "--package", name, "--bin", name]);
+        command.arg("--message-format=json-render-diagnostics");
+        if let Some(target) = target {
+            command.args(["--target", target]);
+        }
+        let built = command
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run cargo")?;
+        if !built.status.success() {
+            bail!("cannot build {name}: {}", built.status);
+        }
+        for message in built.stdout.split(|&byte| byte == b'\n') {
+            if message.is_empty() {
+                continue;
+            }
+            let artifact: Artifact =
+                serde_json::from_slice(message).context("cannot read what cargo build says")?;
+            let is_it = artifact.reason == "compiler-artifact"
+                && artifact.target.is_some_and(|target| target.name == name);
+            if let (true, Some(executable)) = (is_it, artifact.executable) {
+                return Ok(executable);
+            }
+        }
+        bail!("cargo built {name} and did not say where")
+    }
+}
