@@ -1,21 +1,16 @@
 //! The command line, and the job it describes.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+mod plugin;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use admission_host::Pin;
-use bytesize::ByteSize;
-use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-/// Smallest memory a component can be given: one page of WebAssembly.
-const LEAST_MEMORY: u64 = 64 << 10;
-
-/// Largest memory a component can be given: all that 32 bits can address.
-const MOST_MEMORY: u64 = 4 << 30;
+pub(crate) use plugin::{Cache, PluginArgs, Variable};
+use plugin::{CommandArgs, ComponentArgs};
 
 const AFTER_HELP: &str = "\
 Exit status: 0 if every pin was admitted, 1 if some were denied, 2 if anything failed.
@@ -139,50 +134,6 @@ pub(crate) struct AskingArgs {
     pub(crate) format: Format,
 }
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "A component as the plugin")]
-struct ComponentArgs {
-    /// The WASI component to ask, instead of COMMAND.
-    #[arg(long, value_name = "FILE")]
-    component: Option<PathBuf>,
-    /// Folder for compiled components; the user's cache folder by default.
-    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
-    cache_dir: Option<PathBuf>,
-    /// Compiles the component anew.
-    #[arg(long)]
-    no_cache: bool,
-    /// Most memory the component may have, such as 128MiB; 64MiB by default.
-    #[arg(long, value_name = "SIZE", value_parser = parse_memory_limit)]
-    memory_limit: Option<u64>,
-    /// Most CPU time the component may use before it pauses, such as 30s; 10s by default.
-    #[arg(long, value_name = "DURATION", value_parser = parse_cpu_limit)]
-    cpu_limit: Option<Duration>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "A command as the plugin")]
-struct CommandArgs {
-    /// Passes one more environment variable; without a value, the one that admit has.
-    ///
-    /// A plugin sees PATH, HOME, LANG and TZ, and nothing else of the environment.
-    #[arg(long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(parse_variable))]
-    env: Vec<Variable>,
-    /// Passes the whole environment, whatever secrets it holds.
-    #[arg(long)]
-    inherit_env: bool,
-    /// The program to ask, and its arguments.
-    #[arg(last = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
-}
-
-/// An environment variable for the plugin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Variable {
-    pub(crate) name: OsString,
-    /// `None` takes the value that this process has.
-    pub(crate) value: Option<OsString>,
-}
-
 /// What a command line asks for, once it makes sense as a whole.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -191,34 +142,10 @@ pub(crate) struct Job {
     pub(crate) plugin: PluginArgs,
 }
 
-/// The one plugin to ask.
-#[derive(Debug)]
-pub(crate) enum PluginArgs {
-    Command {
-        argv: Vec<OsString>,
-        env: Vec<Variable>,
-        inherit_env: bool,
-    },
-    Component {
-        file: PathBuf,
-        cache: Cache,
-        memory_limit: Option<u64>,
-        cpu_limit: Option<Duration>,
-    },
-}
-
-/// Where compiled components are kept.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Cache {
-    None,
-    UserFolder,
-    Folder(PathBuf),
-}
-
 impl CheckArgs {
-    /// Settles on the one plugin, and refuses options that are for the other kind.
+    /// Makes sense of the command line as a whole.
     pub(crate) fn into_job(self) -> Result<Job, clap::Error> {
-        let plugin = choose_plugin(self.component, self.command).map_err(|misuse| {
+        let plugin = plugin::choose(self.component, self.command).map_err(|misuse| {
             let mut admit = Cli::command();
             admit.build();
             let check = admit
@@ -231,199 +158,5 @@ impl CheckArgs {
             asking: self.asking,
             plugin,
         })
-    }
-}
-
-fn choose_plugin(component: ComponentArgs, command: CommandArgs) -> Result<PluginArgs, String> {
-    let misfits = match (&component.component, command.command.is_empty()) {
-        (Some(_), false) => {
-            return Err("one plugin at a time: --component FILE or a COMMAND, not both".into());
-        }
-        (None, true) => {
-            return Err("no plugin to ask: pass a COMMAND after `--`, or --component FILE".into());
-        }
-        (Some(_), true) => command.given(),
-        (None, false) => component.given(),
-    };
-    if let Some(option) = misfits {
-        let (fits, is) = match component.component {
-            Some(_) => ("a COMMAND", "a component, which gets no environment"),
-            None => ("a component", "a COMMAND"),
-        };
-        return Err(format!("{option} is for {fits}, but the plugin is {is}"));
-    }
-    Ok(match component.component {
-        Some(file) => PluginArgs::Component {
-            file,
-            cache: match component.cache_dir {
-                Some(folder) => Cache::Folder(folder),
-                None if component.no_cache => Cache::None,
-                None => Cache::UserFolder,
-            },
-            memory_limit: component.memory_limit,
-            cpu_limit: component.cpu_limit,
-        },
-        None => PluginArgs::Command {
-            argv: command.command,
-            env: command.env,
-            inherit_env: command.inherit_env,
-        },
-    })
-}
-
-impl ComponentArgs {
-    /// Names the first option that was given beside the component itself.
-    fn given(&self) -> Option<&'static str> {
-        [
-            ("--cache-dir", self.cache_dir.is_some()),
-            ("--no-cache", self.no_cache),
-            ("--memory-limit", self.memory_limit.is_some()),
-            ("--cpu-limit", self.cpu_limit.is_some()),
-        ]
-        .into_iter()
-        .find_map(|(option, given)| given.then_some(option))
-    }
-}
-
-impl CommandArgs {
-    /// Names the first option that was given beside the command itself.
-    fn given(&self) -> Option<&'static str> {
-        [
-            ("--env", !self.env.is_empty()),
-            ("--inherit-env", self.inherit_env),
-        ]
-        .into_iter()
-        .find_map(|(option, given)| given.then_some(option))
-    }
-}
-
-fn parse_memory_limit(size: &str) -> Result<u64, String> {
-    let ByteSize(bytes) = size.parse()?;
-    if (LEAST_MEMORY..=MOST_MEMORY).contains(&bytes) {
-        Ok(bytes)
-    } else {
-        Err("must be from 64KiB to 4GiB".into())
-    }
-}
-
-fn parse_cpu_limit(duration: &str) -> Result<Duration, String> {
-    let limit = humantime::parse_duration(duration).map_err(|error| error.to_string())?;
-    if limit.is_zero() {
-        return Err("must be more than 0".into());
-    }
-    Ok(limit)
-}
-
-fn parse_variable(variable: OsString) -> Result<Variable, &'static str> {
-    let bytes = variable.as_bytes();
-    let (name, value) = match bytes.iter().position(|&byte| byte == b'=') {
-        Some(at) => (
-            &bytes[..at],
-            Some(OsString::from_vec(bytes[at + 1..].to_vec())),
-        ),
-        None => (bytes, None),
-    };
-    if name.is_empty() {
-        return Err("must begin with the name of a variable");
-    }
-    Ok(Variable {
-        name: OsString::from_vec(name.to_vec()),
-        value,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plugin(args: &[&str]) -> Result<PluginArgs, String> {
-        let line = ["admit", "check"].iter().chain(args);
-        let Command::Check(args) = Cli::try_parse_from(line)
-            .map_err(|error| error.to_string())?
-            .command;
-        let job = args.into_job().map_err(|error| error.to_string())?;
-        Ok(job.plugin)
-    }
-
-    fn first_line(refused: Result<PluginArgs, String>) -> String {
-        let text = refused.expect_err("it should be refused");
-        text.lines().next().unwrap_or_default().to_owned()
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn there_is_exactly_one_plugin() {
-        assert_eq!(
-            first_line(plugin(&["--no-cache"])),
-            "error: no plugin to ask: pass a COMMAND after `--`, or --component FILE"
-        );
-        assert_eq!(
-            first_line(plugin(&["--component", "p.wasm", "--", "./p"])),
-            "error: one plugin at a time: --component FILE or a COMMAND, not both"
-        );
-    }
-
-    #[test]
-    fn an_option_for_the_other_kind_of_plugin_is_refused() {
-        for option in [
-            "--no-cache",
-            "--cache-dir=x",
-            "--memory-limit=1MiB",
-            "--cpu-limit=1s",
-        ] {
-            let name = option.split('=').next().unwrap_or_default();
-            assert_eq!(
-                first_line(plugin(&[option, "--", "./p"])),
-                format!("error: {name} is for a component, but the plugin is a COMMAND")
-            );
-        }
-        for option in ["--inherit-env", "--env=A"] {
-            let name = option.split('=').next().unwrap_or_default();
-            assert_eq!(
-                first_line(plugin(&[option, "--component", "p.wasm"])),
-                format!(
-                    "error: {name} is for a COMMAND, but the plugin is a component, which gets no environment"
-                )
-            );
-        }
-    }
-
-    #[test]
-    fn what_stands_after_the_dashes_is_the_commands() {
-        let command = plugin(&["--env", "A=b=c", "--env", "D", "--", "./p", "--env", "-v"]);
-        let Ok(PluginArgs::Command { argv, env, .. }) = command else {
-            panic!("not a command: {command:?}");
-        };
-        assert_eq!(argv, ["./p", "--env", "-v"]);
-        let variable = |name: &str, value: Option<&str>| Variable {
-            name: name.into(),
-            value: value.map(Into::into),
-        };
-        assert_eq!(env, [variable("A", Some("b=c")), variable("D", None)]);
-    }
-
-    #[test]
-    fn limits_have_units_and_bounds() {
-        assert_eq!(parse_memory_limit("64MiB"), Ok(64 << 20));
-        assert_eq!(parse_memory_limit("65536"), Ok(64 << 10));
-        for absurd in ["0", "1KiB", "5GiB", "99999999999999999999EiB"] {
-            assert_eq!(
-                parse_memory_limit(absurd),
-                Err("must be from 64KiB to 4GiB".into())
-            );
-        }
-        assert!(parse_memory_limit("much").is_err());
-        assert_eq!(parse_cpu_limit("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_cpu_limit("0"), Err("must be more than 0".into()));
-    }
-
-    #[test]
-    fn a_variable_without_a_name_is_refused() {
-        assert!(parse_variable("=x".into()).is_err());
-        assert!(parse_variable("".into()).is_err());
     }
 }
