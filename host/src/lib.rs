@@ -44,8 +44,8 @@ pub use plugin::promise::{Promise, Wait};
 pub use plugin::state::PluginState;
 pub use plugin::{Plugin, PluginOptions, Strays};
 pub use repository::{
-    EntryError, JsonRepository, JsonRepositoryError, ListMetadata, Listing, MemoryRepository,
-    MetadataPage, Repository,
+    JsonRepository, JsonRepositoryError, ListMetadata, Listing, MemoryRepository, MetadataPage,
+    Repository,
 };
 pub use source::Source;
 pub use transport::Exit;

@@ -8,7 +8,7 @@ use std::pin::Pin as StdPin;
 
 use admission_proto::{InstanceMetadata, ObjectRef, Status};
 
-pub use json::{EntryError, JsonRepository, JsonRepositoryError};
+pub use json::{JsonRepository, JsonRepositoryError};
 pub use memory::MemoryRepository;
 
 /// The future of one page of metadata.

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Class;
 use stderr::StderrLog;
@@ -24,10 +25,17 @@ pub(crate) trait Launcher: Send + Sync {
     /// Runs no guest code: instantiating a component is the first part of its
     /// [`Instance::poll_exit`], so that connect timeout and Close cover it.
     ///
+    /// Once `cancel` is cancelled it is ready soon, in whatever way: what cannot be
+    /// given up is finished, and ended by whoever gets it.
+    ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends whatever it had started.
-    fn launch(&self, stderr: StderrLog) -> BoxFuture<'static, Result<Launched, LaunchError>>;
+    /// Dropping the future ends whatever it had started, a moment later.
+    fn launch(
+        &self,
+        stderr: StderrLog,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'static, Result<Launched, LaunchError>>;
 }
 
 /// A plugin that was started.
@@ -102,6 +110,9 @@ pub(crate) enum LaunchError {
     /// The host will not start anything any more.
     #[error("failed to launch the plugin: the plugins host is already closed")]
     HostClosed,
+    /// The plugin was closed before it was started.
+    #[error("failed to launch the plugin: it was closed meanwhile")]
+    Cancelled,
     /// The system did not start the executable.
     #[error("failed to launch the plugin: {words}")]
     Spawn {

@@ -39,7 +39,7 @@ async fn judge(admission: Admission, info: InstanceInfo) -> Result<(), Status> {
             "{package} has no {ALLOWED} metadata"
         ))),
         (false, _) => Err(Status::denied(format!(
-            "none of the {entries} {ALLOWED} entries of {package} is {digest}"
+            "none of the {entries} {ALLOWED} entries is its digest"
         ))),
     }
 }

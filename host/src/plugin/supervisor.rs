@@ -1,7 +1,7 @@
 //! The one task that launches a plugin, feeds it, hears it and sees it off.
 
 use std::future::poll_fn;
-use std::pin::Pin as StdPin;
+use std::pin::{Pin as StdPin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use admission_proto::wire::{PROTOCOL_VERSION, plugin::Admission};
 use admission_proto::{Pin, Status};
 use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::checks::CheckId;
 use super::core::{Core, MAX_GRACE};
@@ -60,12 +61,7 @@ impl Drop for Supervised {
 
 async fn supervise(core: &Arc<Core>) -> Exit {
     let stderr = StderrLog::new(Arc::clone(&core.name));
-    let launched = tokio::select! {
-        biased;
-        () = poll_fn(|cx| poll_closing(core, cx)) => return Exit::NeverStarted,
-        launched = launch(core, stderr.clone()) => launched,
-    };
-    let launched = match launched {
+    let launched = match launch(core, stderr.clone()).await {
         Ok(launched) => launched,
         Err(error) => {
             let class = error.class();
@@ -85,22 +81,37 @@ async fn launch(core: &Core, stderr: StderrLog) -> Result<Launched, LaunchError>
     if core.services.is_closed() {
         return Err(LaunchError::HostClosed);
     }
-    core.launcher.launch(stderr).await
+    let cancel = CancellationToken::new();
+    let mut launching = core.launcher.launch(stderr, cancel.clone());
+    tokio::select! {
+        biased;
+        launched = &mut launching => return launched,
+        () = time_to_kill(core) => {}
+    }
+    cancel.cancel();
+    launching.await
 }
 
-fn poll_closing(core: &Core, cx: &mut Context<'_>) -> Poll<()> {
-    core.supervisor.register(cx.waker());
-    if core.lock().kill_at.is_some() {
-        Poll::Ready(())
-    } else {
-        Poll::Pending
-    }
+/// Waits until somebody has closed the plugin and the grace is over.
+async fn time_to_kill(core: &Core) {
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+    poll_fn(|cx| {
+        core.supervisor.register(cx.waker());
+        let Some(kill_at) = core.lock().kill_at else {
+            return Poll::Pending;
+        };
+        if timer.deadline() != kill_at.into() {
+            timer.as_mut().reset(kill_at.into());
+        }
+        timer.as_mut().poll(cx)
+    })
+    .await;
 }
 
 fn fail_to_start(core: &Core, error: PluginError) {
     let plugin = &*core.name;
     if core.fail(&error) {
-        tracing::warn!(plugin, %error, "the admission plugin failed to start");
+        tracing::info!(plugin, %error, "the admission plugin failed to start");
     }
 }
 
@@ -222,7 +233,7 @@ impl Supervisor {
             PluginError::new(&self.core.name, class, text).with_end(None, self.stderr.tail());
         let plugin = &*self.core.name;
         if self.core.fail(&error) {
-            tracing::warn!(plugin, %error, "the admission plugin is broken");
+            tracing::info!(plugin, %error, "the admission plugin is broken");
         }
         self.end(Instant::now() + MAX_GRACE);
     }
@@ -348,7 +359,7 @@ impl Supervisor {
             fail_to_start(&self.core, error);
         } else if self.core.fail(&error) && *exit != Exit::Success {
             let plugin = &*self.core.name;
-            tracing::warn!(plugin, %exit, "the admission plugin has crashed");
+            tracing::info!(plugin, %exit, "the admission plugin has crashed");
         }
     }
 

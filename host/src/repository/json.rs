@@ -1,6 +1,7 @@
 //! Metadata read from a JSON file.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -11,7 +12,7 @@ use admission_proto::{
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::{ListMetadata, Listing, MemoryRepository, Repository};
 
@@ -48,86 +49,18 @@ pub enum JsonRepositoryError {
         /// Why not.
         source: io::Error,
     },
-    /// The file is not JSON of the form described at [`JsonRepository`].
+    /// The file is not of the form described at [`JsonRepository`].
     #[error("{}:{line}:{column}: not a metadata file", path.display())]
-    Syntax {
+    Invalid {
         /// The file.
         path: PathBuf,
-        /// Line of the fault, from 1.
+        /// Line on which the fault was noticed, from 1.
         line: usize,
-        /// Column of the fault, from 1.
+        /// Column there, from 1.
         column: usize,
-        /// What is wrong there.
+        /// What is wrong.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// An instance in it is not one.
-    #[error("{}: instance {index} is not valid", path.display())]
-    Instance {
-        /// The file.
-        path: PathBuf,
-        /// Which instance, from 1.
-        index: usize,
-        /// What is wrong with it.
-        source: PinError,
-    },
-    /// An entry in it could not be attached to an instance.
-    #[error("{}: metadata entry {index} of `{pin}` is not valid", path.display())]
-    Entry {
-        /// The file.
-        path: PathBuf,
-        /// The instance.
-        pin: Pin,
-        /// Which of its entries, from 1.
-        index: usize,
-        /// What is wrong with it.
-        source: EntryError,
-    },
-}
-
-/// What is wrong with a metadata entry of a file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EntryError {
-    /// Key or value break the service's rules.
-    #[error(transparent)]
-    Metadata(#[from] MetadataError),
-    /// There is not exactly one of `value` and `value_base64`.
-    #[error("exactly one of `value` and `value_base64` is needed")]
-    Value,
-    /// `value_base64` is not standard base64.
-    #[error("`value_base64` is not base64")]
-    Base64(#[source] Box<dyn Error + Send + Sync>),
-    /// `attached_ts` is no time.
-    #[error("`attached_ts` is not an RFC 3339 time: {0:?}")]
-    Time(String),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    instances: Vec<Instance>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Instance {
-    package: String,
-    instance_id: String,
-    #[serde(default)]
-    metadata: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    key: String,
-    value: Option<String>,
-    value_base64: Option<String>,
-    #[serde(default)]
-    content_type: String,
-    #[serde(default)]
-    attached_by: String,
-    attached_ts: Option<String>,
 }
 
 impl JsonRepository {
@@ -139,44 +72,23 @@ impl JsonRepository {
     #[expect(clippy::disallowed_methods, reason = "this repository is a file")]
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, JsonRepositoryError> {
         let path = path.as_ref();
-        let json = std::fs::read_to_string(path).map_err(|source| JsonRepositoryError::Read {
+        let json = std::fs::read(path).map_err(|source| JsonRepositoryError::Read {
             path: path.to_owned(),
             source,
         })?;
         Self::parse(&json, path)
     }
 
-    fn parse(json: &str, path: &Path) -> Result<Self, JsonRepositoryError> {
-        let path = || path.to_owned();
-        let file: File =
-            serde_json::from_str(json).map_err(|source| JsonRepositoryError::Syntax {
-                path: path(),
-                line: source.line(),
-                column: source.column(),
-                source: source.into(),
+    /// Reads instance by instance, so that a large file is not in memory twice over.
+    fn parse(json: &[u8], path: &Path) -> Result<Self, JsonRepositoryError> {
+        let document: Document =
+            serde_json::from_slice(json).map_err(|error| JsonRepositoryError::Invalid {
+                path: path.to_owned(),
+                line: error.line(),
+                column: error.column(),
+                source: without_place(&error).into(),
             })?;
-        let mut repository = MemoryRepository::new();
-        for (instance, index) in file.instances.into_iter().zip(1..) {
-            let pin = Pin::new(&instance.package, &instance.instance_id).map_err(|source| {
-                JsonRepositoryError::Instance {
-                    path: path(),
-                    index,
-                    source,
-                }
-            })?;
-            let mut entries = Vec::with_capacity(instance.metadata.len());
-            for (entry, index) in instance.metadata.into_iter().zip(1..) {
-                let entry = entry.read().map_err(|source| JsonRepositoryError::Entry {
-                    path: path(),
-                    pin: pin.clone(),
-                    index,
-                    source,
-                })?;
-                entries.push(entry);
-            }
-            repository.insert(&pin, entries);
-        }
-        Ok(Self(repository))
+        Ok(Self(document.instances.0))
     }
 }
 
@@ -186,28 +98,124 @@ impl Repository for JsonRepository {
     }
 }
 
-impl Entry {
-    fn read(self) -> Result<InstanceMetadata, EntryError> {
-        validate_metadata_key(&self.key)?;
-        let value = match (self.value, self.value_base64) {
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    instances: Instances,
+}
+
+struct Instances(MemoryRepository);
+
+impl<'de> Deserialize<'de> for Instances {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(InstancesVisitor)
+    }
+}
+
+struct InstancesVisitor;
+
+impl<'de> Visitor<'de> for InstancesVisitor {
+    type Value = Instances;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of instances")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Instances, A::Error> {
+        let mut repository = MemoryRepository::new();
+        while let Some(Instance { pin, metadata }) = list.next_element()? {
+            repository.insert(&pin, metadata.into_iter().map(|entry| entry.0).collect());
+        }
+        Ok(Instances(repository))
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(try_from = "RawInstance")]
+struct Instance {
+    pin: Pin,
+    metadata: Vec<Entry>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(try_from = "RawEntry")]
+struct Entry(InstanceMetadata);
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInstance {
+    package: String,
+    instance_id: String,
+    #[serde(default)]
+    metadata: Vec<Entry>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEntry {
+    key: String,
+    value: Option<String>,
+    value_base64: Option<String>,
+    #[serde(default)]
+    content_type: String,
+    #[serde(default)]
+    attached_by: String,
+    attached_ts: Option<String>,
+}
+
+/// What is wrong with a metadata entry.
+#[derive(Debug, thiserror::Error)]
+enum EntryError {
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    #[error("exactly one of `value` and `value_base64` is needed")]
+    Value,
+    #[error("`value_base64` is not base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    #[error("`attached_ts` is not an RFC 3339 time in UTC: {0:?}")]
+    Time(String),
+}
+
+impl TryFrom<RawInstance> for Instance {
+    type Error = PinError;
+
+    fn try_from(raw: RawInstance) -> Result<Self, PinError> {
+        Ok(Self {
+            pin: Pin::new(&raw.package, &raw.instance_id)?,
+            metadata: raw.metadata,
+        })
+    }
+}
+
+impl TryFrom<RawEntry> for Entry {
+    type Error = EntryError;
+
+    fn try_from(raw: RawEntry) -> Result<Self, EntryError> {
+        validate_metadata_key(&raw.key)?;
+        let value = match (raw.value, raw.value_base64) {
             (Some(text), None) => text.into_bytes(),
-            (None, Some(base64)) => BASE64_STANDARD
-                .decode(base64)
-                .map_err(|error| EntryError::Base64(error.into()))?,
+            (None, Some(base64)) => BASE64_STANDARD.decode(base64)?,
             _ => return Err(EntryError::Value),
         };
         validate_metadata_value(&value)?;
-        validate_content_type(&self.content_type)?;
-        let mut entry = InstanceMetadata::new(self.key, value);
-        entry.content_type = self.content_type;
-        entry.attached_by = self.attached_by;
-        entry.attached_ts = self.attached_ts.map(read_time).transpose()?;
-        Ok(entry)
+        validate_content_type(&raw.content_type)?;
+        let mut entry = InstanceMetadata::new(raw.key, value);
+        entry.content_type = raw.content_type;
+        entry.attached_by = raw.attached_by;
+        entry.attached_ts = raw.attached_ts.map(read_time).transpose()?;
+        Ok(Self(entry))
     }
 }
 
 fn read_time(text: String) -> Result<SystemTime, EntryError> {
     humantime::parse_rfc3339(&text).map_err(|_| EntryError::Time(text))
+}
+
+/// Returns the error's text without the place, which ours gives in front.
+fn without_place(error: &serde_json::Error) -> String {
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let text = error.to_string();
+    text.strip_suffix(&place).map(str::to_owned).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -217,32 +225,33 @@ mod tests {
     const PACKAGE: &str =
         r#""package": "a/b", "instance_id": "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC""#;
 
-    fn parse_error(json: &str) -> String {
-        let error = JsonRepository::parse(json, Path::new("m.json")).expect_err("not valid");
-        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    fn parse(json: &str) -> Result<JsonRepository, JsonRepositoryError> {
+        JsonRepository::parse(json.as_bytes(), Path::new("m.json"))
+    }
+
+    fn error(json: &str) -> String {
+        let error = parse(json).expect_err("not valid");
+        let cause = error.source().expect("the cause");
         format!("{error}: {cause}")
     }
 
-    fn entry_error(entry: &str) -> String {
-        parse_error(&format!(
-            r#"{{"instances": [{{{PACKAGE}, "metadata": [{{{entry}}}]}}]}}"#
-        ))
+    fn with_entry(entry: &str) -> String {
+        format!("{{\"instances\": [{{{PACKAGE}, \"metadata\": [\n{{{entry}}} ]}}]}}")
     }
 
     #[test]
     fn text_and_base64_values_are_read() {
-        let json = format!(
-            r#"{{"instances": [{{{PACKAGE}, "metadata": [
-                {{"key": "a", "value": "text", "attached_ts": "2026-01-02T03:04:05Z"}},
-                {{"key": "b", "value_base64": "/w=="}}]}}]}}"#
-        );
-        let repository = JsonRepository::parse(&json, Path::new("m.json")).expect("valid");
+        let repository = parse(&with_entry(
+            r#""key": "a", "value": "text", "attached_ts": "2026-01-02T03:04:05Z"},
+            {"key": "b", "value_base64": "/w==""#,
+        ));
         let pin = Pin::new("a/b", "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC").expect("valid");
         let request = ListMetadata {
             package: "a/b".into(),
             instance: pin.instance().object_ref(),
             ..ListMetadata::default()
         };
+        let repository = repository.expect("valid");
         let listing = repository.list_metadata(request);
         let page = futures_util::FutureExt::now_or_never(listing)
             .expect("ready")
@@ -252,31 +261,47 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_names_its_place() {
+    fn every_fault_names_its_line() {
         assert_eq!(
-            parse_error("{\n\"instances\": 3}"),
-            "m.json:2:14: not a metadata file: invalid type: integer `3`, expected a sequence at line 2 column 14"
+            error("{\n\"instances\": 3}"),
+            "m.json:2:14: not a metadata file: invalid type: integer `3`, expected a list of instances"
         );
         assert_eq!(
-            parse_error(r#"{"instances": [{"package": "A", "instance_id": "x"}]}"#),
-            r#"m.json: instance 1 is not valid: invalid package name "A": must be a slash-separated path where each component matches "[a-z0-9_\-\.]+""#
-        );
-        let at = "m.json: metadata entry 1 of `a/b:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC` is not valid";
-        assert_eq!(
-            entry_error(r#""key": "a""#),
-            format!("{at}: exactly one of `value` and `value_base64` is needed")
+            error("{"),
+            "m.json:1:1: not a metadata file: EOF while parsing an object"
         );
         assert_eq!(
-            entry_error(r#""key": "A", "value": """#),
-            format!(r#"{at}: invalid metadata key "A": should match "^[a-z0-9_\\-]+$""#)
+            error(r#"{"instances": [{"package": "A", "instance_id": "x"}]}"#),
+            r#"m.json:1:52: not a metadata file: invalid package name "A": must be a slash-separated path where each component matches "[a-z0-9_\-\.]+""#
         );
-        assert_eq!(
-            entry_error(r#""key": "a", "value": "", "attached_ts": "now""#),
-            format!(r#"{at}: `attached_ts` is not an RFC 3339 time: "now""#)
-        );
-        assert_eq!(
-            entry_error(r#""key": "a", "value_base64": "?""#),
-            format!("{at}: `value_base64` is not base64")
-        );
+        for (entry, fault) in [
+            (
+                r#""key": "a""#,
+                "exactly one of `value` and `value_base64` is needed",
+            ),
+            (
+                r#""key": "A", "value": """#,
+                r#"invalid metadata key "A": should match "^[a-z0-9_\\-]+$""#,
+            ),
+            (
+                r#""key": "a", "value": "", "attached_ts": "now""#,
+                r#"`attached_ts` is not an RFC 3339 time in UTC: "now""#,
+            ),
+            (
+                r#""key": "a", "value_base64": "?""#,
+                "`value_base64` is not base64: Invalid symbol 63, offset 0.",
+            ),
+            (
+                r#""kay": "a""#,
+                "unknown field `kay`, expected one of `key`, `value`, `value_base64`, `content_type`, `attached_by`, `attached_ts`",
+            ),
+        ] {
+            let text = error(&with_entry(entry));
+            assert!(text.starts_with("m.json:2:"), "{text}");
+            assert!(
+                text.ends_with(&format!(": not a metadata file: {fault}")),
+                "{text}"
+            );
+        }
     }
 }

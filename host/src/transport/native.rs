@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
+use tokio_util::sync::CancellationToken;
 
 use super::stderr::StderrLog;
 use super::{Exit, Instance, LaunchError, Launched, Launcher};
@@ -111,7 +112,13 @@ impl NativeCommand {
 }
 
 impl Launcher for NativeCommand {
-    fn launch(&self, stderr: StderrLog) -> BoxFuture<'static, Result<Launched, LaunchError>> {
+    /// Spawning takes a moment and is never given up: whoever closes the plugin gets
+    /// the child, to be killed and reaped in order.
+    fn launch(
+        &self,
+        stderr: StderrLog,
+        _: CancellationToken,
+    ) -> BoxFuture<'static, Result<Launched, LaunchError>> {
         let this = self.clone();
         async move {
             let command = this.to_std()?;

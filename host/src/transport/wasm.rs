@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 use wasmtime::component::Component as Compiled;
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -127,19 +128,22 @@ impl WasmLauncher {
 }
 
 impl Launcher for WasmLauncher {
-    fn launch(&self, stderr: StderrLog) -> BoxFuture<'static, Result<Launched, LaunchError>> {
+    fn launch(
+        &self,
+        stderr: StderrLog,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'static, Result<Launched, LaunchError>> {
         let component = self.component.clone();
         let cache = self.cache.clone();
         let runtime = self.runtime.clone();
         Box::pin(async move {
             let engine = engine::engine()?;
             let allowance = component.allowance;
-            // A compilation cannot be cancelled: when this future is dropped it goes on
-            // to its end, and its result is dropped.
-            let prepared = runtime
-                .spawn_blocking(move || prepare(engine, &component, cache))
-                .await;
-            let command = match prepared {
+            // A compilation cannot be cancelled: when nobody waits for it, it goes on to
+            // its end, and its result is dropped.
+            let preparing = runtime.spawn_blocking(move || prepare(engine, &component, cache));
+            let prepared = cancel.run_until_cancelled(preparing).await;
+            let command = match prepared.ok_or(LaunchError::Cancelled)? {
                 Ok(command) => command?,
                 Err(error) if error.is_cancelled() => return Err(LaunchError::HostClosed),
                 Err(error) => {

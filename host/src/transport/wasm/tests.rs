@@ -63,7 +63,7 @@ fn echo() -> Vec<u8> {
 async fn try_launch(component: Component) -> Result<(Launched, StderrLog), LaunchError> {
     let stderr = StderrLog::new(component.name.clone());
     WasmLauncher::new(component, None, Handle::current())
-        .launch(stderr.clone())
+        .launch(stderr.clone(), CancellationToken::new())
         .await
         .map(|launched| (launched, stderr))
 }

@@ -203,7 +203,10 @@ async fn a_second_start_takes_the_compiled_code_from_the_cache() {
         let component = Component::from_bytes(running("i32.const 0"));
         let stderr = StderrLog::new(component.name.clone());
         let launcher = WasmLauncher::new(component, Some(folder.clone()), Handle::current());
-        let mut launched = launcher.launch(stderr).await.unwrap();
+        let mut launched = launcher
+            .launch(stderr, CancellationToken::new())
+            .await
+            .unwrap();
         assert_eq!(ended(&mut launched).await, Exit::Success);
     }
     assert_eq!(folder.read_dir().unwrap().count(), 1);

@@ -1,0 +1,197 @@
+//! What `admit check` says of plugins that do judge, in both modes.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test makes its own files, and fails where anything is amiss"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use conformance::modes::{component, native};
+use serde_json::Value;
+
+const INSTANCE: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
+
+/// How the plugin is given on the command line.
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    Native,
+    Component,
+}
+
+/// Runs `admit check` with a plugin of the conformance tests.
+fn check(mode: Mode, plugin: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_admit"));
+    command.arg("check").args(arguments);
+    match mode {
+        Mode::Native => command.arg("--").arg(native(plugin)),
+        Mode::Component => command
+            .args(["--no-cache", "--component"])
+            .arg(component(plugin)),
+    };
+    command.output().unwrap()
+}
+
+fn check_fixture(mode: Mode, orders: &[&str], options: &[&str]) -> Output {
+    let pins: Vec<_> = orders
+        .iter()
+        .map(|order| format!("{order}:{INSTANCE}"))
+        .collect();
+    let mut arguments: Vec<_> = pins.iter().map(String::as_str).collect();
+    arguments.extend(options);
+    check(mode, "conformance-fixture", &arguments)
+}
+
+fn stdout(run: &Output) -> &str {
+    str::from_utf8(&run.stdout).unwrap()
+}
+
+/// Returns the JSON objects that a run has printed, without how long each check took.
+fn objects(run: &Output) -> Vec<Value> {
+    let object = |line: &str| {
+        let mut object: Value = serde_json::from_str(line).unwrap();
+        let duration = object.as_object_mut().unwrap().remove("duration_us");
+        assert!(duration.is_some_and(|duration| duration.is_u64()));
+        object
+    };
+    stdout(run).lines().map(object).collect()
+}
+
+#[test]
+fn the_exit_status_tells_the_worst_outcome() {
+    for mode in [Mode::Native, Mode::Component] {
+        for (orders, status) in [
+            (&["allow/a", "allow/b"][..], 0),
+            (&["allow/a", "deny/b"], 1),
+            (&["deny/a", "code/2"], 2),
+        ] {
+            let run = check_fixture(mode, orders, &[]);
+            assert_eq!(
+                run.status.code(),
+                Some(status),
+                "{mode:?} {orders:?}: {run:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_pin_has_its_line_in_their_order() {
+    for mode in [Mode::Native, Mode::Component] {
+        let run = check_fixture(mode, &["deny/b", "allow/a", "code/2", "deny/b"], &[]);
+        assert_eq!(
+            stdout(&run),
+            format!(
+                "deny/b:{INSTANCE}   denied: deny/b is denied\n\
+                 allow/a:{INSTANCE}  admitted\n\
+                 code/2:{INSTANCE}   failed: as asked\n\
+                 deny/b:{INSTANCE}   denied: deny/b is denied\n"
+            ),
+            "{mode:?}"
+        );
+    }
+}
+
+#[test]
+fn json_has_every_field_always() {
+    for mode in [Mode::Native, Mode::Component] {
+        let run = check_fixture(
+            mode,
+            &["allow/a", "deny/b", "code/12345"],
+            &["--format", "json"],
+        );
+        let expected = [
+            r#""allow/a", "outcome": "admitted", "class": null, "code": 0, "message": null"#,
+            r#""deny/b", "outcome": "denied", "class": "denied", "code": 9, "message": "deny/b is denied""#,
+            r#""code/12345", "outcome": "failed", "class": "rejected", "code": 12345, "message": "as asked""#,
+        ];
+        let expected: Vec<Value> = expected
+            .iter()
+            .map(|fields| format!(r#"{{"instance_id": "{INSTANCE}", "package": {fields}}}"#))
+            .map(|object| serde_json::from_str(&object).unwrap())
+            .collect();
+        assert_eq!(objects(&run), expected, "{mode:?}");
+    }
+}
+
+#[test]
+fn without_a_metadata_file_metadata_is_unavailable() {
+    for mode in [Mode::Native, Mode::Component] {
+        let run = check_fixture(mode, &["metadata"], &["--format", "json"]);
+        assert_eq!(objects(&run)[0]["code"], 14);
+        assert_eq!(
+            objects(&run)[0]["message"],
+            "no repository: pass --metadata FILE"
+        );
+        assert_eq!(run.status.code(), Some(2));
+    }
+}
+
+#[test]
+fn the_demo_comes_out_the_same_in_both_modes() {
+    let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/wasm-policy/demo");
+    let file = |name: &str| demo.join(name).to_str().unwrap().to_owned();
+    let (pins, metadata) = (file("cipd.versions"), file("metadata.json"));
+    let arguments = [
+        "--format",
+        "json",
+        "--resolved-versions",
+        &pins,
+        "--metadata",
+        &metadata,
+    ];
+    let runs = [Mode::Native, Mode::Component].map(|mode| check(mode, "wasm-policy", &arguments));
+    let [native, component] = &runs;
+    assert_eq!(objects(native), objects(component));
+    assert_eq!(native.status.code(), Some(1));
+    assert_eq!(component.status.code(), Some(1));
+    let outcomes: Vec<_> = objects(native)
+        .iter()
+        .map(|pin| pin["outcome"].clone())
+        .collect();
+    assert!(outcomes.contains(&"admitted".into()) && outcomes.contains(&"denied".into()));
+}
+
+#[test]
+fn a_component_is_compiled_once_when_there_is_a_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let pin = format!("allow/a:{INSTANCE}");
+    let run = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_admit"));
+        command
+            .args(["check", "-vv", &pin, "--cache-dir"])
+            .arg(&cache);
+        command
+            .arg("--component")
+            .arg(component("conformance-fixture"));
+        let run = command.output().unwrap();
+        assert_eq!(run.status.code(), Some(0), "{run:?}");
+        String::from_utf8(run.stderr).unwrap()
+    };
+    assert!(run().contains("compiled the component"));
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
+    assert!(run().contains("loaded the compiled component from the cache"));
+}
+
+#[test]
+fn a_cache_that_cannot_be_used_is_a_warning() {
+    let pin = format!("allow/a:{INSTANCE}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_admit"));
+    command.args([
+        "check",
+        &pin,
+        "--cache-dir",
+        "/dev/null/cache",
+        "--component",
+    ]);
+    let run = command
+        .arg(component("conformance-fixture"))
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    let stderr = str::from_utf8(&run.stderr).unwrap();
+    assert_eq!(stderr.matches("WARN").count(), 1, "{stderr}");
+}
