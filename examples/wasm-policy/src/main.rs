@@ -17,9 +17,7 @@ fn main() -> Result<(), RunError> {
 async fn judge(admission: Admission, info: InstanceInfo) -> Result<(), Status> {
     let package = &admission.package;
     if package.starts_with("experimental/") {
-        return Err(Status::denied(format!(
-            "{package} is experimental and must not be deployed"
-        )));
+        return Err(Status::denied("experimental packages are not deployed"));
     }
     let digest = &admission.instance.hex_digest;
     let (mut entries, mut allowed) = (0, false);
@@ -35,11 +33,9 @@ async fn judge(admission: Admission, info: InstanceInfo) -> Result<(), Status> {
     .await?;
     match (allowed, entries) {
         (true, _) => Ok(()),
-        (false, 0) => Err(Status::denied(format!(
-            "{package} has no {ALLOWED} metadata"
-        ))),
+        (false, 0) => Err(Status::denied(format!("it has no {ALLOWED} metadata"))),
         (false, _) => Err(Status::denied(format!(
-            "none of the {entries} {ALLOWED} entries is its digest"
+            "no {ALLOWED} entry matches its digest (entries: {entries})"
         ))),
     }
 }

@@ -1,8 +1,9 @@
 //! Metadata held in memory.
 
 use std::collections::HashMap;
+use std::fmt;
 
-use admission_proto::{Code, InstanceMetadata, ObjectRef, Pin, Status};
+use admission_proto::{Code, HashMode, InstanceMetadata, Pin, Status, validate_package_name};
 
 use super::{ListMetadata, Listing, MetadataPage, Repository};
 
@@ -17,7 +18,7 @@ const MAX_PAGE_BYTES: usize = 3 << 20;
 /// `NOT_FOUND`, as from the real service.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryRepository {
-    instances: HashMap<(String, ObjectRef), Vec<InstanceMetadata>>,
+    instances: HashMap<Pin, Vec<InstanceMetadata>>,
 }
 
 impl MemoryRepository {
@@ -32,9 +33,10 @@ impl MemoryRepository {
     /// Entries are listed as the service does: the most recently attached first, and
     /// by key where they were attached together.
     pub fn insert(&mut self, pin: &Pin, metadata: Vec<InstanceMetadata>) {
-        let key = (pin.package().to_owned(), pin.instance().object_ref());
-        let entries = self.instances.entry(key).or_default();
+        let entries = self.instances.entry(pin.clone()).or_default();
         entries.extend(metadata);
+        // Instances are many, and most have few entries.
+        entries.shrink_to_fit();
         entries.sort_by(|a, b| {
             let newest_first = b.attached_ts.cmp(&a.attached_ts);
             newest_first.then_with(|| a.key.cmp(&b.key))
@@ -43,8 +45,8 @@ impl MemoryRepository {
 
     /// Returns the page asked for.
     fn page(&self, request: ListMetadata) -> Result<MetadataPage, Status> {
-        let key = (request.package, request.instance);
-        let Some(entries) = self.instances.get(&key) else {
+        let pin = pin(&request)?;
+        let Some(entries) = self.instances.get(&pin) else {
             return Err(Status::new(Code::NOT_FOUND, "no such instance"));
         };
         let start = page_start(&request.page_token, entries.len())?;
@@ -74,6 +76,20 @@ impl Repository for MemoryRepository {
     fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
         Box::pin(std::future::ready(self.page(request)))
     }
+}
+
+/// Reads what is asked about, and refuses what the service would refuse.
+fn pin(request: &ListMetadata) -> Result<Pin, Status> {
+    let bad = |what: &str, error: &dyn fmt::Display| {
+        Status::new(Code::INVALID_ARGUMENT, format!("bad '{what}': {error}"))
+    };
+    validate_package_name(&request.package).map_err(|error| bad("package", &error))?;
+    let instance = &request.instance;
+    instance
+        .validate(HashMode::Known)
+        .and_then(|()| instance.to_instance_id())
+        .map_err(|error| bad("instance", &error))
+        .and_then(|id| Pin::new(&request.package, &id).map_err(|error| bad("instance", &error)))
 }
 
 /// Reads a page token: the index of the first entry that was not looked at.
@@ -195,6 +211,21 @@ mod tests {
             (error.code, error.message.as_str()),
             (Code::NOT_FOUND, "no such instance")
         );
+        for (package, hex_digest, text) in [
+            ("A", "a".repeat(40), "bad 'package': invalid package name"),
+            (
+                "a",
+                "a".repeat(39),
+                "bad 'instance': invalid SHA1 hex digest",
+            ),
+        ] {
+            let mut bad = request(&[], 0, "");
+            bad.package = package.into();
+            bad.instance.hex_digest = hex_digest;
+            let error = repository.page(bad).expect_err("not valid");
+            assert_eq!(error.code, Code::INVALID_ARGUMENT);
+            assert!(error.message.starts_with(text), "{error}");
+        }
         for token in ["x", "2", "-1"] {
             let error = repository
                 .page(request(&[], 0, token))
