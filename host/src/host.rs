@@ -3,20 +3,17 @@
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use admission_proto::frame::HOST_LIMIT;
-use admission_proto::wire::PROTOCOL_VERSION;
-use admission_proto::wire::stdio::Hello;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use crate::log::LogLevel;
-use crate::plugin::{Core, PluginOptions};
+use crate::plugin::{Core, Plugin, PluginOptions, Services};
 use crate::repository::Repository;
-use crate::transport::Launcher;
+use crate::source::Source;
 
 /// The CIPD service of the Chromium project.
 const SERVICE_URL: &str = "https://chrome-infra-packages.appspot.com";
@@ -32,17 +29,6 @@ struct Inner {
     services: Arc<Services>,
     component_cache: Option<PathBuf>,
     plugins: Mutex<Vec<Weak<Core>>>,
-}
-
-/// What a host does for its plugins.
-pub(crate) struct Services {
-    pub(crate) runtime: Handle,
-    pub(crate) service_url: String,
-    pub(crate) repository: Option<Arc<dyn Repository>>,
-    plugin_log_level: LogLevel,
-    name: String,
-    version: String,
-    closed: AtomicBool,
 }
 
 /// What a [`Host`] is made from.
@@ -153,40 +139,13 @@ impl Host {
     /// The request is made by the call itself, and goes on when the future is dropped.
     pub fn close(&self, grace: Duration) -> impl Future<Output = ()> + Send + use<> {
         let plugins = self.plugins();
-        self.0.services.closed.store(true, Ordering::SeqCst);
+        self.0.services.close();
         let cores = plugins.iter().filter_map(Weak::upgrade);
         let closing = join_all(cores.map(|core| core.close(grace)));
         drop(plugins);
         async move {
             closing.await;
         }
-    }
-
-    pub(crate) fn runtime(&self) -> &Handle {
-        &self.0.services.runtime
-    }
-
-    pub(crate) fn component_cache(&self) -> Option<PathBuf> {
-        self.0.component_cache.clone()
-    }
-
-    /// Adds a plugin, to be closed with the host.
-    pub(crate) fn add(
-        &self,
-        name: Arc<str>,
-        launcher: Box<dyn Launcher>,
-        options: PluginOptions,
-    ) -> Arc<Core> {
-        let core = Arc::new(Core::new(
-            name,
-            launcher,
-            options,
-            Arc::clone(&self.0.services),
-        ));
-        let mut plugins = self.plugins();
-        plugins.retain(|plugin| plugin.strong_count() > 0);
-        plugins.push(Arc::downgrade(&core));
-        core
     }
 
     fn plugins(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Core>>> {
@@ -197,27 +156,41 @@ impl Host {
     }
 }
 
+impl Plugin {
+    /// Creates a plugin of `host`, to be closed with it. Starts nothing and validates
+    /// nothing: what is wrong with `source` is the error of the first check.
+    #[must_use]
+    pub fn new(host: &Host, source: impl Into<Source>) -> Self {
+        Self::with_options(host, source, PluginOptions::default())
+    }
+
+    /// Creates a plugin of `host` that is dealt with as `options` say.
+    #[must_use]
+    pub fn with_options(host: &Host, source: impl Into<Source>, options: PluginOptions) -> Self {
+        let source = source.into();
+        let Inner {
+            services,
+            component_cache,
+            ..
+        } = &*host.0;
+        let core = Arc::new(Core::new(
+            source.plugin_name(),
+            source.into_launcher(component_cache.clone(), &services.runtime),
+            options,
+            Arc::clone(services),
+        ));
+        let mut plugins = host.plugins();
+        plugins.retain(|plugin| plugin.strong_count() > 0);
+        plugins.push(Arc::downgrade(&core));
+        drop(plugins);
+        Self::from_core(core)
+    }
+}
+
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host")
             .field("service_url", &self.0.services.service_url)
             .finish_non_exhaustive()
-    }
-}
-
-impl Services {
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    /// Returns how the host opens a conversation.
-    pub(crate) fn hello(&self) -> Hello {
-        Hello {
-            protocol_version: PROTOCOL_VERSION,
-            host_name: self.name.clone(),
-            host_version: self.version.clone(),
-            max_frame_size: u32::try_from(HOST_LIMIT).expect("the limit is 1 MiB"),
-            log_level: self.plugin_log_level.as_str().to_owned(),
-        }
     }
 }

@@ -25,6 +25,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("admission-host runs on Linux only: it relies on pidfds and parent-death signals");
 
+mod class;
 mod error;
 mod host;
 mod log;
@@ -37,7 +38,8 @@ mod transport;
 pub use admission_proto::{
     Code, Detail, HashAlgo, InstanceId, InstanceMetadata, ObjectRef, Pin, PinError, Status,
 };
-pub use error::{CheckError, Class, PluginError};
+pub use class::Class;
+pub use error::{CheckError, PluginError};
 pub use host::{Host, HostOptions};
 pub use log::LogLevel;
 pub use plugin::promise::{Promise, Wait};

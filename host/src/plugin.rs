@@ -4,6 +4,7 @@ pub(crate) mod checks;
 mod core;
 mod metadata;
 pub(crate) mod promise;
+mod services;
 pub(crate) mod state;
 mod supervisor;
 mod verdict;
@@ -16,10 +17,8 @@ use std::time::Duration;
 use admission_proto::Pin;
 
 pub(crate) use self::core::Core;
-use crate::host::Host;
-use crate::source::Source;
-use crate::transport::wasm::WasmLauncher;
-use crate::transport::{Exit, Launcher};
+pub(crate) use self::services::Services;
+use crate::transport::Exit;
 use promise::Promise;
 use state::PluginState;
 
@@ -59,27 +58,9 @@ pub struct Strays {
 }
 
 impl Plugin {
-    /// Creates a plugin of `host`. Starts nothing and validates nothing: what is
-    /// wrong with `source` is the error of the first check.
-    #[must_use]
-    pub fn new(host: &Host, source: impl Into<Source>) -> Self {
-        Self::with_options(host, source, PluginOptions::default())
-    }
-
-    /// Creates a plugin of `host` that is dealt with as `options` say.
-    #[must_use]
-    pub fn with_options(host: &Host, source: impl Into<Source>, options: PluginOptions) -> Self {
-        let source = source.into();
-        let name = source.plugin_name();
-        let launcher: Box<dyn Launcher> = match source {
-            Source::Native(command) => Box::new(command),
-            Source::Component(component) => Box::new(WasmLauncher::new(
-                component,
-                host.component_cache(),
-                host.runtime().clone(),
-            )),
-        };
-        Self(Arc::new(Handle(host.add(name, launcher, options))))
+    /// Makes the first handle of a plugin.
+    pub(crate) fn from_core(core: Arc<Core>) -> Self {
+        Self(Arc::new(Handle(core)))
     }
 
     /// Asks whether `pin` may be deployed.

@@ -4,9 +4,8 @@ pub(crate) mod stdio;
 
 use admission_proto::Status;
 
-use crate::error::Class;
+use crate::class::Class;
 use crate::log::LogLevel;
-use crate::plugin::checks::CheckId;
 use crate::repository::ListMetadata;
 use crate::transport::Exit;
 
@@ -20,10 +19,10 @@ pub(crate) enum Event {
         /// Free text, for logs.
         plugin_version: String,
     },
-    /// It has judged a check; `None` if the ID is not one of ours.
+    /// It has judged a check.
     Resolved {
-        /// The check.
-        id: Option<CheckId>,
+        /// What it calls the check; perhaps nothing that we know.
+        admission_id: String,
         /// The verdict.
         status: Status,
     },
@@ -56,8 +55,8 @@ pub(crate) enum Event {
 pub(crate) struct MetadataCall {
     /// Names the call in the answer.
     pub(crate) call_id: u64,
-    /// The check that it is made for; `None` if the ID is not one of ours.
-    pub(crate) check: Option<CheckId>,
+    /// What it calls the check that it makes the call for.
+    pub(crate) admission_id: String,
     /// The service that is asked.
     pub(crate) service_url: String,
     /// What is asked, or why that makes no sense.

@@ -1,9 +1,13 @@
 //! What a plugin is made from.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
+use crate::transport::Launcher;
 use crate::transport::native::NativeCommand;
-use crate::transport::wasm::Component;
+use crate::transport::wasm::{Component, WasmLauncher};
 
 /// What a plugin is made from: a program or a component.
 #[derive(Debug, Clone)]
@@ -21,6 +25,22 @@ impl Source {
         match self {
             Self::Native(command) => command.plugin_name(),
             Self::Component(component) => component.name().into(),
+        }
+    }
+
+    /// Returns what starts the plugin, with the folder for compiled components and the
+    /// runtime that it runs on.
+    pub(crate) fn into_launcher(
+        self,
+        component_cache: Option<PathBuf>,
+        runtime: &Handle,
+    ) -> Box<dyn Launcher> {
+        match self {
+            Self::Native(command) => Box::new(command),
+            Self::Component(component) => {
+                let runtime = runtime.clone();
+                Box::new(WasmLauncher::new(component, component_cache, runtime))
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Class;
+use crate::class::Class;
 use stderr::StderrLog;
 
 /// Starts a plugin. Implemented by the subprocess and by the component.

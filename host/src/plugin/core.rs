@@ -12,9 +12,8 @@ use tokio::sync::watch;
 use super::checks::Checks;
 use super::promise::Promise;
 use super::state::{PluginState, State};
-use super::{PluginOptions, Strays, supervisor};
+use super::{PluginOptions, Services, Strays, supervisor};
 use crate::error::{CheckError, PluginError};
-use crate::host::Services;
 use crate::transport::{Exit, Launcher};
 
 /// Checks that may be undecided at once; a further one is settled at once.

@@ -96,7 +96,7 @@ impl MetadataCalls {
             return Err(Status::new(Code::PERMISSION_DENIED, text));
         }
         let request = call.request?;
-        let check = call.check.ok_or_else(ended)?;
+        let check = CheckId::from_wire(&call.admission_id).ok_or_else(ended)?;
         let size = size(&request);
         if self.queue.len() >= core.options.window || self.queued + size > MAX_QUEUED {
             return Err(Status::new(

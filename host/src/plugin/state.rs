@@ -98,7 +98,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Class;
+    use crate::class::Class;
 
     #[test]
     fn a_life_goes_one_way() {

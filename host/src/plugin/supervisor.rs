@@ -16,7 +16,8 @@ use super::checks::CheckId;
 use super::core::{Core, MAX_GRACE};
 use super::metadata::MetadataCalls;
 use super::verdict;
-use crate::error::{CheckError, Class, PluginError};
+use crate::class::Class;
+use crate::error::{CheckError, PluginError};
 use crate::log::PluginLog;
 use crate::session::stdio::StdioSession;
 use crate::session::{Event, MetadataCall, Violation};
@@ -251,7 +252,10 @@ impl Supervisor {
                 } => {
                     self.connected(protocol_version, &plugin_version);
                 }
-                Event::Resolved { id, status } => settled |= self.resolved(id, status),
+                Event::Resolved {
+                    admission_id,
+                    status,
+                } => settled |= self.resolved(&admission_id, status),
                 Event::Log { level, message } => self.log.line(level, &message),
                 Event::MetadataCall(call) => self.called(call),
                 Event::Unknown => {
@@ -303,10 +307,11 @@ impl Supervisor {
     }
 
     /// Returns whether the verdict has settled a check.
-    fn resolved(&mut self, id: Option<CheckId>, status: Status) -> bool {
+    fn resolved(&mut self, admission_id: &str, status: Status) -> bool {
         if let Stage::Ending { .. } = self.stage {
             return false;
         }
+        let id = CheckId::from_wire(admission_id);
         let resolver = id.and_then(|id| self.core.lock().checks.decide(id));
         let Some(resolver) = resolver else {
             let before = self.core.stray_verdicts.fetch_add(1, Ordering::Relaxed);

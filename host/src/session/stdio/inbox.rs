@@ -8,9 +8,8 @@ use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame};
 use admission_proto::{Code, ObjectRef, Status, quote_bytes};
 use bytes::BytesMut;
 
-use crate::error::Class;
+use crate::class::Class;
 use crate::log::LogLevel;
-use crate::plugin::checks::CheckId;
 use crate::repository::ListMetadata;
 use crate::session::{Event, MetadataCall, Violation};
 
@@ -168,7 +167,7 @@ fn resolved(verdict: ResolveAdmissionRequest) -> Result<Event, Violation> {
         )));
     };
     Ok(Event::Resolved {
-        id: CheckId::from_wire(&verdict.admission_id),
+        admission_id: verdict.admission_id,
         status: Status::from(status),
     })
 }
@@ -182,7 +181,7 @@ fn metadata_call(call: ListMetadataCall) -> Result<Event, Violation> {
     };
     Ok(Event::MetadataCall(MetadataCall {
         call_id: call.call_id,
-        check: CheckId::from_wire(&call.admission_id),
+        admission_id: call.admission_id,
         service_url: std::mem::take(&mut request.service_url),
         request: listing(request),
     }))

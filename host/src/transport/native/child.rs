@@ -11,7 +11,7 @@ use rustix::process::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::error::Class;
+use crate::class::Class;
 use crate::transport::Exit;
 
 /// A child that leads a process group of its own. Dropping it kills and reaps.

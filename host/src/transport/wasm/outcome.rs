@@ -5,7 +5,7 @@ use wasmtime::{Error, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::limits::Exceeded;
-use crate::error::Class;
+use crate::class::Class;
 use crate::transport::Exit;
 use crate::transport::stderr::StderrLog;
 

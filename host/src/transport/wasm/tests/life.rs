@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::error::Class;
+use crate::class::Class;
 
 /// Whether it was woken.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::error::Class;
+use crate::class::Class;
 
 #[tokio::test]
 async fn a_spinning_guest_exceeds_its_cpu_limit() {

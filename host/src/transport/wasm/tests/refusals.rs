@@ -1,7 +1,7 @@
 //! Claims about components that are never run.
 
 use super::*;
-use crate::error::Class;
+use crate::class::Class;
 
 async fn refusal(bytes: Vec<u8>) -> LaunchError {
     match try_launch(Component::from_bytes(bytes)).await {
