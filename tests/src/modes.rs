@@ -22,6 +22,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Every mode there is.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Component];
+
     /// Returns the fixture that does what its `argument` says; with an empty one, what
     /// the name of each package says.
     #[must_use]

@@ -1,4 +1,4 @@
-//! What a developer and CI run: `cargo xtask test` and `cargo xtask demo`.
+//! What a developer and CI run: `cargo xtask demo`, `test` and `soak`.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -28,6 +28,18 @@ struct Cli {
 enum Task {
     /// Shows one policy, built as a program and as a WASI component, judging the same pins.
     Demo,
+    /// Runs plugins at full rate, ends them in every way, and looks for what is lost.
+    Soak {
+        /// How long to run, in minutes.
+        #[arg(long, default_value_t = 1.0, conflicts_with = "seconds")]
+        minutes: f64,
+        /// How long to run, in seconds.
+        #[arg(long)]
+        seconds: Option<u32>,
+        /// Repeats the dice of a run before, which has printed them.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Runs every test, with the arguments of `cargo test`.
     #[command(disable_help_flag = true)]
     Test {
@@ -44,6 +56,14 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Cargo::from_environment().and_then(|cargo| match cli.task {
         Task::Demo => demo::run(&cargo),
+        Task::Soak {
+            minutes,
+            seconds,
+            seed,
+        } => {
+            let length = seconds.map_or(minutes * 60.0, f64::from);
+            soak(&cargo, length, seed)
+        }
         Task::Test { args, binary_args } => test(&cargo, &args, &binary_args),
     });
     match done {
@@ -64,4 +84,16 @@ fn test(cargo: &Cargo, args: &[OsString], binary_args: &[OsString]) -> anyhow::R
         tests.arg("--").args(binary_args);
     }
     cargo.run(&mut tests)
+}
+
+fn soak(cargo: &Cargo, seconds: f64, seed: Option<u64>) -> anyhow::Result<()> {
+    wasm_target::ensure()?;
+    let mut soak = cargo.command("run");
+    soak.args(["--locked", "--quiet", "--package", "conformance"]);
+    soak.args(["--bin", "soak", "--"]);
+    soak.arg("--seconds").arg(format!("{seconds:.0}"));
+    if let Some(seed) = seed {
+        soak.arg("--seed").arg(seed.to_string());
+    }
+    cargo.run(&mut soak)
 }

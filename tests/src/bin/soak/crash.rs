@@ -1,0 +1,34 @@
+//! How long waiters need to learn of a crash.
+
+use std::time::{Duration, Instant};
+
+use admission_host::{Host, Plugin};
+use conformance::{GRACE, Mode, error_of, pin};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Measured times between a SIGKILL and the end of a check.
+#[derive(Debug, Default)]
+pub(crate) struct Delays(Vec<Duration>);
+
+impl Delays {
+    /// Starts a native plugin, kills it while a check is undecided and takes the time.
+    pub(crate) async fn measure(&mut self, host: &Host, argument: &str) {
+        let plugin = Plugin::new(host, Mode::Native.fixture(argument));
+        let told = error_of(&plugin.check_admission(&pin("pid"))).await;
+        let hanging = plugin.check_admission(&pin("hang"));
+        let number = told.to_string().parse().ok().and_then(Pid::from_raw);
+        let plugin_process = number.expect("the fixture tells its number");
+        let killed = Instant::now();
+        kill_process(plugin_process, Signal::KILL).expect("it is ours");
+        error_of(&hanging).await;
+        self.0.push(killed.elapsed());
+        plugin.close(GRACE).await;
+    }
+
+    /// Returns the median and the longest.
+    pub(crate) fn summary(&mut self) -> Option<(Duration, Duration)> {
+        self.0.sort();
+        let median = self.0.get(self.0.len() / 2)?;
+        Some((*median, *self.0.last()?))
+    }
+}

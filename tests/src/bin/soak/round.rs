@@ -1,0 +1,147 @@
+//! One plugin from its first check to its end.
+
+use std::time::Duration;
+
+use admission_host::{Host, Pin, Plugin, Promise};
+use conformance::{GRACE, Mode, pin};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use rand::rngs::StdRng;
+use rand::{Rng as _, RngExt as _};
+
+use crate::ledger::Ledger;
+
+/// How long the checks of one plugin may take before they count as lost.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Checks of one plugin: enough for several batches, so that a plugin that dies near
+/// the end has answered most of them.
+const FEWEST: usize = 1_000;
+const MOST: usize = 5_000;
+
+/// How a plugin is to end.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// It is closed once all is answered.
+    Closed,
+    /// It is closed after this many answers.
+    ClosedEarly(usize),
+    /// Its handle is dropped after this many answers.
+    Dropped(usize),
+    /// It ends by itself, in this way, when it comes to the check of this number.
+    Dies(usize, &'static str),
+}
+
+impl Ending {
+    /// Chooses an ending of a plugin that is asked `checks` times, such that most of
+    /// them are answered.
+    fn choose(random: &mut StdRng, checks: usize) -> Self {
+        let late = random.random_range(checks * 9 / 10..checks);
+        match random.random_range(0..10) {
+            0 => Self::Closed,
+            1 | 2 => Self::ClosedEarly(late),
+            3 => Self::Dropped(late),
+            4 | 5 => Self::Dies(late, "exit"),
+            6 | 7 => Self::Dies(late, "abort"),
+            _ => Self::Dies(late, "kill"),
+        }
+    }
+
+    /// Returns after how many answers the host ends it.
+    fn answers(self) -> usize {
+        match self {
+            Self::ClosedEarly(answers) | Self::Dropped(answers) => answers,
+            Self::Closed | Self::Dies(..) => usize::MAX,
+        }
+    }
+}
+
+/// Starts a plugin, asks it, ends it, and enters everything into the ledger.
+pub(crate) async fn run(
+    host: &Host,
+    mode: Mode,
+    number: u64,
+    random: &mut StdRng,
+    ledger: &mut Ledger,
+) {
+    let checks = random.random_range(FEWEST..MOST);
+    let ending = Ending::choose(random, checks);
+    let plugin = Plugin::new(host, mode.fixture(""));
+    let asked = ask(&plugin, number, checks, ending, random);
+    let mut waiting: FuturesUnordered<_> = asked
+        .iter()
+        .map(|(pin, promise)| {
+            let wait = promise.wait();
+            async move { (pin, wait.await) }
+        })
+        .collect();
+    let mut plugin = Some(plugin);
+    let mut answers = 0;
+    let mortal = !matches!(ending, Ending::Closed);
+    let everything = async {
+        while let Some((pin, result)) = waiting.next().await {
+            ledger.enter(pin, result, mortal);
+            answers += 1;
+            if answers == ending.answers() {
+                end_early(&mut plugin, ending);
+            }
+        }
+    };
+    if tokio::time::timeout(PATIENCE, everything).await.is_err() {
+        ledger.lost += waiting.len() as u64;
+    }
+    drop(waiting);
+    if let Some(plugin) = plugin {
+        // Verdicts on what a close has aborted come too late, and that is no fault.
+        if !matches!(ending, Ending::ClosedEarly(_)) {
+            ledger.doubled += plugin.strays().verdicts;
+        }
+        plugin.close(GRACE).await;
+    }
+    ledger.plugins += 1;
+    ledger.killed += u64::from(matches!(ending, Ending::Dies(..)));
+}
+
+/// Asks in bursts, asks some pins twice, gives up some waits and clears the cache.
+fn ask(
+    plugin: &Plugin,
+    number: u64,
+    checks: usize,
+    ending: Ending,
+    random: &mut StdRng,
+) -> Vec<(Pin, Promise)> {
+    let mut asked = Vec::with_capacity(checks);
+    for n in 0..checks {
+        let pin = match ending {
+            Ending::Dies(at, way) if at == n => pin(&format!("die/{way}/{number}")),
+            _ => pin(&format!("hash/{number}/{n}")),
+        };
+        let promise = plugin.check_admission(&pin);
+        match random.next_u32() % 64 {
+            0 => plugin.clear_cache(),
+            1 => drop(promise.wait()),
+            2 => {
+                let again = plugin.check_admission(&pin);
+                // A promise that is settled may have been cleared, but none is before
+                // this task yields or the plugin is quick.
+                assert!(again.same_as(&promise) || promise.is_settled());
+            }
+            _ => {}
+        }
+        asked.push((pin, promise));
+    }
+    asked
+}
+
+/// Ends the plugin; what it leaves undecided is aborted at once.
+fn end_early(plugin: &mut Option<Plugin>, ending: Ending) {
+    match ending {
+        Ending::ClosedEarly(_) => {
+            if let Some(plugin) = plugin {
+                // The closing goes on without its future.
+                drop(plugin.close(GRACE));
+            }
+        }
+        _ => *plugin = None,
+    }
+}
