@@ -36,7 +36,7 @@ impl Ending {
     /// Chooses an ending of a plugin that is asked `checks` times, such that most of
     /// them are answered.
     fn choose(random: &mut StdRng, checks: usize) -> Self {
-        let late = random.random_range(checks * 9 / 10..checks);
+        let late = random.random_range(checks * 19 / 20..checks);
         match random.random_range(0..10) {
             0 => Self::Closed,
             1 | 2 => Self::ClosedEarly(late),
