@@ -17,7 +17,12 @@ pub type Listing<'a> = StdPin<Box<dyn Future<Output = Result<MetadataPage, Statu
 /// Answers what a plugin asks about the instance that it judges.
 ///
 /// Implemented by whoever embeds the host. At most 8 calls of one plugin are under
-/// way at once; a call is dropped when its check ends.
+/// way at once, none of them the same as another; a call is dropped when the checks
+/// that wait for it have ended.
+///
+/// A page may be of any size: the host hands it on in pages that fit a frame and have
+/// no more entries than the plugin wants. When a plugin takes its time over that, the
+/// repository may be asked for the same page again.
 pub trait Repository: Send + Sync {
     /// Lists metadata, the most recently attached first.
     ///
@@ -41,6 +46,19 @@ pub struct ListMetadata {
     pub page_size: i32,
     /// Where to go on: empty, or the `next_page_token` of the page before.
     pub page_token: String,
+}
+
+impl ListMetadata {
+    /// Estimates what it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let keys = self.keys.iter();
+        let keys: usize = keys.map(|key| key.len() + size_of::<String>()).sum();
+        size_of::<Self>()
+            + self.package.len()
+            + self.instance.hex_digest.len()
+            + self.page_token.len()
+            + keys
+    }
 }
 
 /// One page of metadata.

@@ -19,7 +19,7 @@ pub struct Admission {
 }
 
 /// A metadata entry attached to a package instance.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct InstanceMetadata {
     /// What the entry is about; several entries may share it.

@@ -37,7 +37,7 @@ struct Undecided {
 /// Names one check on the wire: its number and a random part.
 ///
 /// Never reused, so a late verdict cannot decide a newer check of the same pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CheckId {
     number: u64,
     nonce: u128,

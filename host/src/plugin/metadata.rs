@@ -1,26 +1,25 @@
 //! What a plugin asks back: calls for metadata, bounded, each ending with its check.
 
-use std::collections::{HashSet, VecDeque};
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+mod fetches;
+mod paging;
+mod rests;
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::task::Context;
 
 use admission_proto::{Code, Status};
-use futures_util::FutureExt as _;
-use futures_util::StreamExt as _;
-use futures_util::future::{AbortHandle, Abortable, BoxFuture};
-use futures_util::stream::FuturesUnordered;
 
 use super::checks::CheckId;
 use super::core::Core;
-use crate::repository::{ListMetadata, MetadataPage, Repository};
+use crate::repository::{ListMetadata, MetadataPage};
 use crate::session::stdio::StdioSession;
 use crate::session::{MetadataCall, Violation};
+use fetches::{Fetches, Waiting};
+use paging::Pager;
+use rests::Rests;
 
-/// Calls of one plugin that the repository works on at once.
-const MAX_RUNNING: usize = 8;
-
-/// Unwritten replies, in bytes, above which no further call is started.
+/// Unwritten replies, in bytes, above which no further call is started or answered
+/// with a page.
 const MAX_UNWRITTEN: usize = 8 << 20;
 
 /// Bytes of calls that may wait to be started.
@@ -28,32 +27,37 @@ const MAX_QUEUED: usize = 8 << 20;
 
 /// The calls of one plugin that are not answered yet. Each is answered exactly once,
 /// unless the plugin is ending.
-#[derive(Default)]
 pub(super) struct MetadataCalls {
     /// IDs of the calls that were taken and not answered.
     unanswered: HashSet<u64>,
     queue: VecDeque<Queued>,
     /// Bytes in `queue`.
     queued: usize,
-    running: FuturesUnordered<BoxFuture<'static, Answer>>,
-    /// Ends a running call with its check.
-    handles: Vec<(CheckId, u64, AbortHandle)>,
+    fetches: Fetches,
+    pager: Pager,
+    rests: Rests,
 }
 
 struct Queued {
-    call_id: u64,
-    check: CheckId,
+    call: Waiting,
+    /// What the repository is to be asked.
     request: ListMetadata,
     /// Bytes that it takes while it waits.
     size: usize,
 }
 
-struct Answer {
-    call_id: u64,
-    page: Result<MetadataPage, Status>,
-}
-
 impl MetadataCalls {
+    pub(super) fn new() -> Self {
+        Self {
+            unanswered: HashSet::new(),
+            queue: VecDeque::new(),
+            queued: 0,
+            fetches: Fetches::default(),
+            pager: Pager::new(rand::random()),
+            rests: Rests::default(),
+        }
+    }
+
     /// Takes a call: queues or refuses it.
     ///
     /// # Errors
@@ -95,111 +99,120 @@ impl MetadataCalls {
                 format!("can query only the CIPD repository the client is using ({service_url:?})");
             return Err(Status::new(Code::PERMISSION_DENIED, text));
         }
-        let request = call.request?;
+        let mut request = call.request?;
         let check = CheckId::from_wire(&call.admission_id).ok_or_else(ended)?;
-        let size = size(&request);
-        if self.queue.len() >= core.options.window || self.queued + size > MAX_QUEUED {
+        let place = self.pager.locate(&mut request)?;
+        let size = size_of::<Queued>() + request.size();
+        // Calls that share a fetch wait for it like those in the queue.
+        let waiting = self.unanswered.len().saturating_sub(self.fetches.len());
+        if waiting >= core.options.window || self.queued + size > MAX_QUEUED {
             return Err(Status::new(
                 Code::RESOURCE_EXHAUSTED,
-                format!("{} metadata calls are waiting already", self.queue.len()),
+                format!("{waiting} metadata calls are waiting already"),
             ));
         }
         Ok(Queued {
-            call_id: call.call_id,
-            check,
+            call: Waiting {
+                call_id: call.call_id,
+                check,
+                place,
+            },
             request,
             size,
         })
     }
 
-    /// Starts what may be started, and answers what is done. Returns whether anything
-    /// was answered; else the task is woken when something can be.
+    /// Answers what is done, and starts what may be started. Returns whether anything
+    /// was done; else the task is woken when something can be.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         core: &Core,
         session: &mut StdioSession,
     ) -> bool {
-        let mut answered = false;
+        let mut progress = false;
         loop {
-            while self.running.len() < MAX_RUNNING
-                && session.unwritten_replies() < MAX_UNWRITTEN
-                && let Some(call) = self.queue.pop_front()
-            {
-                self.queued -= call.size;
-                if core.lock().checks.is_out(call.check) {
-                    self.start(call, core);
-                } else {
-                    self.unanswered.remove(&call.call_id);
-                    session.reply(call.call_id, Err(ended()));
-                    answered = true;
-                }
+            let fetched = self.fetches.poll(cx, &self.pager);
+            let delivered = self.deliver(session);
+            let begun = self.begin(core, session);
+            if !(fetched || delivered || begun) {
+                return progress;
             }
-            let Poll::Ready(Some(answer)) = self.running.poll_next_unpin(cx) else {
-                return answered;
+            progress = true;
+        }
+    }
+
+    /// Ends the calls of a check that was settled.
+    pub(super) fn end(&mut self, check: CheckId, session: &mut StdioSession) {
+        for call_id in self.fetches.end(check) {
+            self.answer(call_id, Err(ended()), session);
+        }
+        self.rests.end(check);
+    }
+
+    /// Ends the calls of all checks that are settled.
+    pub(super) fn end_settled(&mut self, core: &Core, session: &mut StdioSession) {
+        let checks: BTreeSet<_> = self.fetches.checks().chain(self.rests.checks()).collect();
+        for check in checks {
+            if !core.lock().checks.is_out(check) {
+                self.end(check, session);
+            }
+        }
+    }
+
+    /// Answers or fetches as much of the queue as may be, in its order. Returns whether
+    /// that was anything.
+    fn begin(&mut self, core: &Core, session: &mut StdioSession) -> bool {
+        let mut begun = false;
+        while session.unwritten_replies() < MAX_UNWRITTEN
+            && let Some(Queued { call, request, .. }) = self.queue.front()
+        {
+            let answer = if core.lock().checks.is_out(call.check) {
+                self.rests.page(&self.pager, request, call).map(Ok)
+            } else {
+                Some(Err(ended()))
             };
-            self.handles
-                .retain(|&(_, call_id, _)| call_id != answer.call_id);
-            self.unanswered.remove(&answer.call_id);
-            session.reply(answer.call_id, answer.page);
-            answered = true;
-        }
-    }
-
-    /// Ends the calls of checks that are settled.
-    pub(super) fn end_settled(&self, core: &Core) {
-        if self.handles.is_empty() {
-            return;
-        }
-        let shared = core.lock();
-        for (check, _, handle) in &self.handles {
-            if !shared.checks.is_out(*check) {
-                handle.abort();
+            if answer.is_none() && !self.fetches.takes(request) {
+                break;
             }
+            let queued = self.queue.pop_front().expect("it is at the front");
+            self.queued -= queued.size;
+            if let Some(answer) = answer {
+                self.answer(queued.call.call_id, answer, session);
+            } else {
+                let Some(repository) = &core.services.repository else {
+                    unreachable!("without a repository no call is queued");
+                };
+                self.fetches.fetch(repository, queued.request, queued.call);
+            }
+            begun = true;
         }
+        begun
     }
 
-    fn start(&mut self, call: Queued, core: &Core) {
-        let Some(repository) = &core.services.repository else {
-            unreachable!("without a repository no call is queued");
-        };
-        let repository: Arc<dyn Repository> = Arc::clone(repository);
-        let (handle, registration) = AbortHandle::new_pair();
-        let Queued {
-            call_id,
-            check,
-            request,
-            ..
-        } = call;
-        let listing = async move { repository.list_metadata(request).await };
-        let listing = Abortable::new(AssertUnwindSafe(listing).catch_unwind(), registration);
-        let answer = listing.map(move |outcome| Answer {
-            call_id,
-            page: match outcome {
-                Ok(Ok(page)) => page,
-                Ok(Err(_panic)) => Err(Status::new(Code::INTERNAL, "the repository panicked")),
-                Err(_aborted) => Err(ended()),
-            },
-        });
-        self.running.push(answer.boxed());
-        self.handles.push((check, call_id, handle));
+    /// Answers calls whose fetch is done. Returns whether there were any.
+    fn deliver(&mut self, session: &mut StdioSession) -> bool {
+        let mut delivered = false;
+        while session.unwritten_replies() < MAX_UNWRITTEN
+            && let Some((call_id, page)) = self.fetches.answer(&self.pager, &mut self.rests)
+        {
+            self.answer(call_id, page, session);
+            delivered = true;
+        }
+        delivered
+    }
+
+    fn answer(
+        &mut self,
+        call_id: u64,
+        page: Result<MetadataPage, Status>,
+        session: &mut StdioSession,
+    ) {
+        self.unanswered.remove(&call_id);
+        session.reply(call_id, page);
     }
 }
 
 fn ended() -> Status {
     Status::new(Code::CANCELLED, "the admission check has ended")
-}
-
-/// Estimates what a request takes while it waits, in bytes.
-fn size(request: &ListMetadata) -> usize {
-    let keys: usize = request
-        .keys
-        .iter()
-        .map(|key| key.len() + size_of::<String>())
-        .sum();
-    size_of::<Queued>()
-        + request.package.len()
-        + request.instance.hex_digest.len()
-        + request.page_token.len()
-        + keys
 }

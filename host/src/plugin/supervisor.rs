@@ -30,7 +30,7 @@ const OUTPUT_ENDED_GRACE: Duration = Duration::from_millis(50);
 /// How long a frame may take from its first byte to its last.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Unwritten replies, in bytes, at which a plugin is given up. No call is started
+/// Unwritten replies, in bytes, at which a plugin is given up. No page is handed out
 /// above half of it, so only refusals to a plugin that never reads get there.
 const MAX_UNREAD: usize = 16 << 20;
 
@@ -161,7 +161,7 @@ impl Supervisor {
             stage: Stage::Connecting {
                 until: now + core.options.connect_timeout,
             },
-            calls: MetadataCalls::default(),
+            calls: MetadataCalls::new(),
             log: PluginLog::new(Arc::clone(&core.name)),
             stderr,
             output_ended: None,
@@ -223,7 +223,7 @@ impl Supervisor {
             kill_at,
             killed: false,
         };
-        self.calls = MetadataCalls::default();
+        self.calls = MetadataCalls::new();
         self.oldest = None;
         self.session.finish();
     }
@@ -270,11 +270,8 @@ impl Supervisor {
             }
         }
         self.events = events;
-        if settled {
-            if let Stage::Serving { active } = &mut self.stage {
-                *active = Instant::now();
-            }
-            self.calls.end_settled(&self.core);
+        if settled && let Stage::Serving { active } = &mut self.stage {
+            *active = Instant::now();
         }
         if self.session.unwritten_replies() > MAX_UNREAD {
             let text = "the admission plugin calls for metadata and does not read the replies";
@@ -311,9 +308,8 @@ impl Supervisor {
         if let Stage::Ending { .. } = self.stage {
             return false;
         }
-        let id = CheckId::from_wire(admission_id);
-        let resolver = id.and_then(|id| self.core.lock().checks.decide(id));
-        let Some(resolver) = resolver else {
+        let decide = |id| Some((id, self.core.lock().checks.decide(id)?));
+        let Some((id, resolver)) = CheckId::from_wire(admission_id).and_then(decide) else {
             let before = self.core.stray_verdicts.fetch_add(1, Ordering::Relaxed);
             if before.is_multiple_of(STRAYS_PER_LINE) {
                 let (plugin, strays) = (&*self.core.name, before + 1);
@@ -326,6 +322,7 @@ impl Supervisor {
             return false;
         };
         resolver.resolve(verdict::outcome(&self.core.name, status));
+        self.calls.end(id, &mut self.session);
         true
     }
 
@@ -465,7 +462,7 @@ impl Supervisor {
             let plugin = Arc::clone(&self.core.name);
             resolver.resolve(Err(CheckError::TimedOut { plugin, after }));
         }
-        self.calls.end_settled(&self.core);
+        self.calls.end_settled(&self.core, &mut self.session);
     }
 }
 
