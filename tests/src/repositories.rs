@@ -1,11 +1,17 @@
 //! Repositories for tests.
 
+mod gated;
+mod scripted;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use admission_host::{
     InstanceMetadata, ListMetadata, Listing, MemoryRepository, Pin, Repository, Status,
 };
+
+pub use gated::Gated;
+pub use scripted::{Scripted, entries};
 
 /// A repository in memory that counts its calls.
 #[derive(Debug, Clone, Default)]

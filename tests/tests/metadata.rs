@@ -1,0 +1,202 @@
+//! What a plugin gets when it asks for metadata, in every mode.
+
+use std::time::Duration;
+
+use conformance::repositories::{Gated, Scripted, entries};
+use conformance::{
+    Class, Code, GRACE, MetadataPage, Mode, Plugin, PluginOptions, PluginState, Promise, error_of,
+    eventually, host_with, in_every_mode, pin,
+};
+
+/// Size of the largest values there are.
+const LARGE: usize = 512 << 10;
+
+/// Returns how a fixture that has visited `count` entries says so.
+fn keys(count: usize) -> String {
+    let keys: Vec<_> = entries(count, 0)
+        .into_iter()
+        .map(|entry| entry.key)
+        .collect();
+    keys.join(" ")
+}
+
+async fn texts_of(promises: &[Promise]) -> Vec<String> {
+    let mut texts = Vec::new();
+    for promise in promises {
+        texts.push(error_of(promise).await.to_string());
+    }
+    texts
+}
+
+fn ask<const N: usize>(plugin: &Plugin, order: &str) -> [Promise; N] {
+    std::array::from_fn(|n| plugin.check_admission(&pin(&format!("{order}/{n}"))))
+}
+
+in_every_mode! {
+    async fn a_package_with_16_mib_of_metadata_is_judged(mode: Mode) {
+        let repository = Scripted::at_once(32, LARGE);
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let visited = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
+        assert_eq!(visited.to_string(), keys(32));
+        assert_eq!(repository.calls(), 1);
+        plugin.close(GRACE).await;
+    }
+
+    async fn what_cannot_be_kept_is_fetched_again(mode: Mode) {
+        let repository = Scripted::at_once(96, LARGE);
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let visited = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
+        assert_eq!(visited.to_string(), keys(96));
+        // Of 48 MiB, 3 were handed out at once and 32 were kept.
+        assert_eq!(repository.calls(), 2);
+        plugin.close(GRACE).await;
+    }
+
+    async fn what_has_changed_when_it_is_fetched_again_is_not_pieced_together(mode: Mode) {
+        let repository = Scripted::new(|call, _| Ok(MetadataPage::new(entries(96 - call, LARGE), "")));
+        let plugin = Plugin::new(&host_with(repository), mode.fixture(""));
+        let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
+        assert_eq!(error.code(), Some(Code::ABORTED));
+        assert_eq!(error.class(), Class::Rejected);
+        assert_eq!(
+            error.to_string(),
+            r#"the metadata of "visit-all/20" has changed while it was being listed"#
+        );
+        plugin.close(GRACE).await;
+    }
+
+    async fn more_listings_than_can_be_kept_are_all_right(mode: Mode) {
+        let repository = Scripted::at_once(32, LARGE);
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("in-turns"));
+        let visited = texts_of(&ask::<4>(&plugin, "a")).await;
+        assert_eq!(visited, [keys(32), keys(32), keys(32), keys(32)]);
+        // Of four times 13 MiB that are left, two are kept.
+        assert!(repository.calls() > 4, "{} calls", repository.calls());
+        plugin.close(GRACE).await;
+    }
+
+    async fn what_is_left_of_a_page_is_dropped_with_its_check(mode: Mode) {
+        let repository = Scripted::at_once(10, 1);
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("heir"));
+        let first = error_of(&plugin.check_admission(&pin("a"))).await;
+        let second = error_of(&plugin.check_admission(&pin("b"))).await;
+        assert_eq!([first.to_string(), second.to_string()], [keys(7), keys(10)]);
+        assert_eq!(repository.calls(), 2);
+        plugin.close(GRACE).await;
+    }
+
+    async fn pages_are_as_large_as_the_plugin_wants(mode: Mode) {
+        let repository = Scripted::at_once(15, 1);
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("page-sizes"));
+        for (order, sizes) in [("a/7", "7 7 1"), ("a/15", "15"), ("a/0", "15")] {
+            let seen = error_of(&plugin.check_admission(&pin(order))).await;
+            assert_eq!(seen.to_string(), sizes);
+        }
+        assert_eq!(repository.calls(), 3);
+        plugin.close(GRACE).await;
+    }
+
+    async fn the_page_that_follows_comes_after_all_of_the_one_before(mode: Mode) {
+        let repository = Scripted::new(|_, request| {
+            let mut all = entries(40, LARGE);
+            match &*request.page_token {
+                "" => {
+                    all.truncate(20);
+                    Ok(MetadataPage::new(all, "second"))
+                }
+                "second" => Ok(MetadataPage::new(all.split_off(20), "third")),
+                "third" => Ok(MetadataPage::default()),
+                other => panic!("not a token of the repository: {other}"),
+            }
+        });
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let visited = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
+        assert_eq!(visited.to_string(), keys(40));
+        assert_eq!(repository.calls(), 3);
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_page_token_that_is_repeated_is_an_error(mode: Mode) {
+        let repository = Scripted::new(|_, _| Ok(MetadataPage::new(entries(1, 1), "again")));
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
+        assert_eq!(error.code(), Some(Code::INTERNAL));
+        assert_eq!(error.to_string(), r#"the repository repeats the page token "again""#);
+        assert_eq!(repository.calls(), 2);
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_single_entry_that_fits_no_frame_is_an_error(mode: Mode) {
+        let repository = Scripted::at_once(1, 4 << 20);
+        let plugin = Plugin::new(&host_with(repository), mode.fixture(""));
+        let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
+        assert_eq!(error.code(), Some(Code::RESOURCE_EXHAUSTED));
+        assert_eq!(plugin.state(), PluginState::Running);
+        plugin.close(GRACE).await;
+    }
+
+    async fn large_pages_that_come_all_at_once_wait_for_the_plugin(mode: Mode) {
+        let repository = Scripted::at_once(6, LARGE);
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("eager"));
+        // 24 MiB; with 16 MiB unwritten, a plugin would be given up.
+        let seen = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(seen.to_string(), "6 6 6 6 6 6 6 6");
+        assert_eq!(repository.calls(), 8);
+        plugin.close(GRACE).await;
+    }
+
+    async fn calls_that_ask_the_same_at_the_same_time_are_one_for_the_repository(mode: Mode) {
+        let scripted = Scripted::at_once(3, 1);
+        let repository = Gated::new(scripted.clone());
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("shared"));
+        let asking = ask::<20>(&plugin, "ask");
+        // The plugin says one thing after the other, so its calls are there.
+        plugin.check_admission(&pin("allow")).wait().await.expect("admitted");
+        eventually(|| repository.under_way() > 0).await;
+        assert_eq!(repository.under_way(), 1);
+        repository.open();
+        assert!(texts_of(&asking).await.iter().all(|visited| *visited == keys(3)));
+        assert_eq!(scripted.calls(), 1);
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_call_that_others_share_ends_with_the_last_of_their_checks(mode: Mode) {
+        let repository = Gated::new(Scripted::at_once(1, 1));
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("shared"));
+        let [first, second] = ask::<2>(&plugin, "ask");
+        plugin.check_admission(&pin("allow/asked")).wait().await.expect("admitted");
+        eventually(|| repository.under_way() > 0).await;
+
+        let reply = error_of(&plugin.check_admission(&pin("decide/first"))).await;
+        assert_eq!(error_of(&first).await.to_string(), "denied first");
+        assert_eq!(reply.code(), Some(Code::CANCELLED));
+        assert_eq!(reply.to_string(), "the admission check has ended");
+        assert_eq!(repository.under_way(), 1);
+        assert!(!second.is_settled());
+
+        let reply = error_of(&plugin.check_admission(&pin("decide/second"))).await;
+        assert_eq!(error_of(&second).await.to_string(), "denied first");
+        assert_eq!(reply.code(), Some(Code::CANCELLED));
+        eventually(|| repository.under_way() == 0).await;
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_shared_call_ends_when_all_its_checks_time_out(mode: Mode) {
+        let repository = Gated::new(Scripted::at_once(1, 1));
+        // Long enough for the call to be seen before it ends.
+        let options = PluginOptions::default().check_timeout(Duration::from_secs(2));
+        let plugin = Plugin::with_options(
+            &host_with(repository.clone()),
+            mode.fixture("shared"),
+            options,
+        );
+        let asking = ask::<3>(&plugin, "ask");
+        eventually(|| repository.under_way() == 1).await;
+        for promise in asking {
+            assert_eq!(error_of(&promise).await.class(), Class::Timeout);
+        }
+        eventually(|| repository.under_way() == 0).await;
+        assert_eq!(plugin.state(), PluginState::Running);
+        plugin.close(GRACE).await;
+    }
+}
