@@ -108,7 +108,7 @@ pub(crate) enum LaunchError {
     #[error("need at least one argument (the executable to start)")]
     EmptyCommand,
     /// The host will not start anything any more.
-    #[error("failed to launch the plugin: the plugins host is already closed")]
+    #[error("failed to launch the plugins grpc server: the plugins host is already closed")]
     HostClosed,
     /// The plugin was closed before it was started.
     #[error("failed to launch the plugin: it was closed meanwhile")]

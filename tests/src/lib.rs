@@ -6,6 +6,7 @@
 
 pub mod logs;
 pub mod modes;
+pub mod named;
 pub mod process;
 pub mod repositories;
 

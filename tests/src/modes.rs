@@ -102,7 +102,8 @@ pub fn component(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-fn with_argument(argument: &str) -> Vec<u8> {
+/// Returns the bytes of the fixture as a component with this argument.
+pub(crate) fn with_argument(argument: &str) -> Vec<u8> {
     assert!(
         argument.len() <= MAX_ARGUMENT,
         "the marker has no room for {argument:?}"

@@ -278,7 +278,7 @@ in_every_mode! {
         let error = error_of(&plugin.check_admission(&pin("allow/a"))).await;
         assert_eq!(
             error.to_string(),
-            "failed to launch the plugin: the plugins host is already closed"
+            "failed to launch the plugins grpc server: the plugins host is already closed"
         );
         plugin.close(GRACE).await;
     }

@@ -1,0 +1,43 @@
+//! Fixtures with a name of their own, whose log lines are told apart from those of the
+//! other tests of the process.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use admission_host::{Component, NativeCommand, Source};
+use tempfile::TempDir;
+
+use crate::modes::{Mode, native, with_argument};
+
+/// The fixture under another name.
+#[derive(Debug)]
+pub struct Named {
+    /// What to start, while this lives.
+    pub source: Source,
+    _folder: TempDir,
+}
+
+impl Named {
+    /// Makes the fixture that does what its `argument` says be called `name`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for it in the folder for temporary files.
+    #[must_use]
+    pub fn new(mode: Mode, name: &str, argument: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join(name);
+        let source = if mode == Mode::Component {
+            let path = path.with_extension("wasm");
+            fs::write(&path, with_argument(argument)).expect("the folder takes it");
+            Component::from_file(path).into()
+        } else {
+            symlink(native("conformance-fixture"), &path).expect("the folder takes it");
+            NativeCommand::new([path.as_os_str(), argument.as_ref()]).into()
+        };
+        Self {
+            source,
+            _folder: folder,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Every event that ends a plugin's life: who is told what, and for how long.
+
+use std::time::Duration;
+
+use admission_host::{Class, Exit};
+use conformance::{
+    GRACE, Mode, NativeCommand, Pin, Plugin, PluginOptions, PluginState, Promise, error_of,
+    guarded, host, in_every_mode, pin,
+};
+
+/// What an event makes of every check that it leaves undecided, and of every later one.
+struct Event {
+    text: String,
+    class: Class,
+    state: PluginState,
+}
+
+/// Describes an event that breaks the plugin.
+fn breaks(class: Class, text: impl Into<String>) -> Event {
+    Event {
+        text: text.into(),
+        class,
+        state: PluginState::Broken,
+    }
+}
+
+/// Describes the closing of the plugin.
+fn closes() -> Event {
+    Event {
+        text: "the admission plugin is terminating".to_owned(),
+        class: Class::Aborted,
+        state: PluginState::Closed,
+    }
+}
+
+fn ask(plugin: &Plugin, packages: &[&str]) -> Vec<(Pin, Promise)> {
+    packages
+        .iter()
+        .map(|package| pin(package))
+        .map(|pin| (pin.clone(), plugin.check_admission(&pin)))
+        .collect()
+}
+
+impl Event {
+    /// Waits for the event, which is to end the checks of these packages.
+    async fn ends(&self, plugin: &Plugin, packages: &[&str]) {
+        let asked = ask(plugin, packages);
+        self.has_ended(plugin, &asked).await;
+    }
+
+    /// Waits for the event, which is to end all that was `asked`.
+    async fn has_ended(&self, plugin: &Plugin, asked: &[(Pin, Promise)]) {
+        for (_, promise) in asked {
+            self.is_told_by(promise).await;
+        }
+        assert_eq!(plugin.state(), self.state);
+        for (pin, promise) in asked {
+            assert!(plugin.check_admission(pin).same_as(promise), "not kept");
+        }
+        self.sticks(plugin, &pin("never/asked/before")).await;
+
+        plugin.clear_cache();
+        for (pin, promise) in asked {
+            assert!(!plugin.check_admission(pin).same_as(promise), "not cleared");
+            self.sticks(plugin, pin).await;
+        }
+
+        plugin.close(GRACE).await;
+        assert_eq!(plugin.state(), self.state, "the first end stays");
+        self.sticks(plugin, &pin("asked/after/close")).await;
+    }
+
+    /// Asks for `pin`, which has no promise: the answer is there at once and not kept.
+    async fn sticks(&self, plugin: &Plugin, pin: &Pin) {
+        let promise = plugin.check_admission(pin);
+        assert!(promise.is_settled());
+        self.is_told_by(&promise).await;
+        assert!(!plugin.check_admission(pin).same_as(&promise), "kept");
+    }
+
+    async fn is_told_by(&self, promise: &Promise) {
+        for _ in 0..2 {
+            let error = error_of(promise).await;
+            assert_eq!(error.to_string(), self.text);
+            assert_eq!(error.class(), self.class);
+            assert_eq!(error.code(), None, "an event is no status of the plugin");
+        }
+    }
+}
+
+fn impatient() -> PluginOptions {
+    PluginOptions::default().connect_timeout(Duration::from_millis(100))
+}
+
+/// Returns the words for the end that the fixture brings upon itself, and its class.
+fn death(mode: Mode) -> (&'static str, Class) {
+    match mode {
+        Mode::Component => ("trap: wasm `unreachable` instruction executed", Class::Trap),
+        _ => ("signal: killed", Class::Crash),
+    }
+}
+
+in_every_mode! {
+    async fn a_launch_that_fails(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.missing());
+        let text = match mode {
+            Mode::Component => "failed to launch the plugin: cannot read the component `/does/not/exist`",
+            _ => "failed to launch the plugin: fork/exec /does/not/exist: no such file or directory",
+        };
+        breaks(Class::Launch, text).ends(&plugin, &["a", "b"]).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::NeverStarted);
+    }
+
+    async fn a_host_that_is_closed(mode: Mode) {
+        let host = host();
+        host.close(GRACE).await;
+        let plugin = Plugin::new(&host, mode.fixture(""));
+        let text = "failed to launch the plugins grpc server: the plugins host is already closed";
+        breaks(Class::Launch, text).ends(&plugin, &["allow/a", "deny/b"]).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::NeverStarted);
+    }
+
+    async fn an_exit_before_hello_is_read(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("exit-3"));
+        let words = mode.exit_words(3);
+        let text = format!("the admission plugin terminated before making ListAdmissions RPC: {words}");
+        breaks(Class::Crash, text).ends(&plugin, &["a", "b", "c"]).await;
+    }
+
+    async fn an_exit_after_hello_is_read(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("exit-while-connecting"));
+        let words = mode.exit_words(4);
+        let text = format!("the admission plugin terminated before making ListAdmissions RPC: {words}");
+        breaks(Class::Crash, text).ends(&plugin, &["a", "b", "c"]).await;
+    }
+
+    async fn an_exit_before_it_connects_that_says_all_is_well(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("exit-0"));
+        let text = "the admission plugin terminated before making ListAdmissions RPC: terminated with 0 exit code";
+        breaks(Class::Crash, text).ends(&plugin, &["a", "b"]).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn a_death_before_it_connects(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("die-at-once"));
+        let (words, class) = death(mode);
+        let text = format!("the admission plugin terminated before making ListAdmissions RPC: {words}");
+        breaks(class, text).ends(&plugin, &["a", "b"]).await;
+    }
+
+    async fn no_connection_in_time(mode: Mode) {
+        let plugin = Plugin::with_options(&host(), mode.fixture("silent"), impatient());
+        let text = "while waiting for ListAdmissions RPC: context deadline exceeded";
+        breaks(Class::HandshakeTimeout, text).ends(&plugin, &["a", "b"]).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn a_protocol_of_another_version(mode: Mode) {
+        for version in [0, 99] {
+            let plugin = Plugin::new(&host(), mode.fixture(&format!("version-{version}")));
+            let text = format!("unknown protocol version {version}: expecting 1");
+            breaks(Class::Version, text).ends(&plugin, &["a", "b"]).await;
+        }
+    }
+
+    async fn a_second_list_admissions(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("connect-twice"));
+        let text = "the admission plugin broke the protocol: a second list_admissions";
+        breaks(Class::Protocol, text).ends(&plugin, &["a", "b"]).await;
+    }
+
+    async fn an_exit_while_it_serves(mode: Mode) {
+        for code in [0, 7] {
+            let plugin = Plugin::new(&host(), mode.fixture(""));
+            let words = match code {
+                0 => "terminated with 0 exit code".to_owned(),
+                _ => mode.exit_words(code),
+            };
+            let text = format!("the admission plugin terminated: {words}");
+            let exit = format!("exit/{code}");
+            breaks(Class::Crash, text).ends(&plugin, &["hang/a", "hang/b", &exit]).await;
+        }
+    }
+
+    async fn a_death_while_it_serves(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("die"));
+        let (words, class) = death(mode);
+        let text = format!("the admission plugin terminated: {words}");
+        breaks(class, text).ends(&plugin, &["a", "b"]).await;
+    }
+
+    async fn a_close(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture(""));
+        plugin.check_admission(&pin("allow/a")).wait().await.expect("admitted");
+        let asked = ask(&plugin, &["hang/a", "hang/b"]);
+        let closing = plugin.close(GRACE);
+        closes().has_ended(&plugin, &asked).await;
+        assert_eq!(closing.await, Exit::Success);
+    }
+
+    async fn a_verdict_outlives_the_event_until_it_is_cleared(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let (admitted, denied) = (pin("allow/a"), pin("deny/b"));
+        plugin.check_admission(&admitted).wait().await.expect("admitted");
+        error_of(&plugin.check_admission(&denied)).await;
+        let text = format!("the admission plugin terminated: {}", mode.exit_words(7));
+        let event = breaks(Class::Crash, text);
+        event.is_told_by(&plugin.check_admission(&pin("exit/7"))).await;
+
+        plugin.check_admission(&admitted).wait().await.expect("remembered");
+        let denial = error_of(&plugin.check_admission(&denied)).await;
+        assert_eq!(denial.class(), Class::Denied);
+        plugin.clear_cache();
+        event.sticks(&plugin, &admitted).await;
+        event.sticks(&plugin, &denied).await;
+        plugin.close(GRACE).await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_run() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_str().expect("plain text");
+    let not_permitted =
+        format!("failed to launch the plugin: fork/exec {path}: permission denied");
+    let empty: &[&str] = &[];
+    let commands = [
+        (
+            empty,
+            "need at least one argument (the executable to start)",
+        ),
+        (&[""], "failed to launch the plugin: exec: no command"),
+        (
+            &["no-such-program-anywhere", "argument"],
+            r#"failed to launch the plugin: exec: "no-such-program-anywhere": executable file not found in $PATH"#,
+        ),
+        (&[path], &*not_permitted),
+    ];
+    guarded(async {
+        for (argv, text) in commands {
+            let plugin = Plugin::new(&host(), NativeCommand::new(argv));
+            breaks(Class::Launch, text).ends(&plugin, &["a", "b"]).await;
+        }
+    })
+    .await;
+}
+
+/// Connects, as the bytes of a `list_admissions` of version 1.
+const CONNECT: &str = r"printf '\004\012\002\010\001'";
+
+#[tokio::test]
+async fn an_output_that_ends_while_the_plugin_lives() {
+    let text = "the admission plugin closed its output";
+    guarded(async {
+        for before in ["", CONNECT] {
+            let script = format!("{before}\nexec >&-; cat >/dev/null");
+            let plugin = Plugin::new(&host(), NativeCommand::new(["sh", "-c", &*script]));
+            breaks(Class::Crash, text).ends(&plugin, &["a", "b"]).await;
+            assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        }
+    })
+    .await;
+}
