@@ -186,13 +186,14 @@ in_every_mode! {
     async fn an_exit_at_once_is_always_told_in_the_same_words(mode: Mode) {
         let host = host();
         let words = mode.exit_words(3);
-        for _ in 0..20 {
+        for _ in 0..300 {
             let plugin = Plugin::new(&host, mode.fixture("exit-3"));
             let error = error_of(&plugin.check_admission(&pin("a"))).await;
             assert_eq!(
                 error.to_string(),
                 format!("the admission plugin terminated before making ListAdmissions RPC: {words}")
             );
+            assert_eq!(error.exit().map(Exit::to_string).as_ref(), Some(&words));
             assert_eq!(error.stderr_tail(), "no configuration");
             plugin.close(GRACE).await;
         }

@@ -1,0 +1,278 @@
+//! Close, under all circumstances.
+
+use std::time::Duration;
+
+use admission_host::{Class, Exit};
+use conformance::repositories::Stuck;
+use conformance::{
+    GRACE, Host, HostOptions, Mode, Plugin, PluginState, Promise, error_of, eventually, host,
+    host_with, in_every_mode, pin,
+};
+use futures_util::future::join_all;
+use tokio::runtime::{Builder, Handle};
+
+/// More than any window and any pipe takes.
+const MANY: usize = 100_000;
+
+/// Longer than the host waits for any plugin, and than any test runs.
+const FOR_EVER: Duration = Duration::from_secs(1_000_000);
+
+/// How long a plugin is given that uses all of it up.
+const BRIEF: Duration = Duration::from_millis(50);
+
+/// What a plugin can be stuck in before it connects: it never reads, or reads hello.
+const STUCK_LAUNCHING: [&str; 2] = ["stubborn-silent", "stubborn-greeted"];
+
+fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
+    (0..count)
+        .map(|n| plugin.check_admission(&pin(&format!("hang/{n}"))))
+        .collect()
+}
+
+async fn running(host: &Host, mode: Mode, argument: &str) -> (Plugin, Promise) {
+    let plugin = Plugin::new(host, mode.fixture(argument));
+    let promise = plugin.check_admission(&pin("hang"));
+    eventually(|| plugin.state() == PluginState::Running).await;
+    (plugin, promise)
+}
+
+async fn assert_aborted(promises: &[Promise]) {
+    for promise in promises {
+        assert!(promise.is_settled(), "it waits for the end of the plugin");
+        assert_eq!(error_of(promise).await.class(), Class::Aborted);
+    }
+}
+
+/// Waits for what is to happen before the grace of some other plugin is over, which
+/// begins first and is as long as a grace can be.
+async fn sooner_than_a_grace<T>(mode: Mode, what: impl AsyncFnOnce() -> T) -> T {
+    let (stuck, _) = running(&host(), mode, "stubborn").await;
+    let grace = stuck.close(FOR_EVER);
+    tokio::select! {
+        biased;
+        done = what() => done,
+        exit = grace => panic!("the grace was over first: {exit}"),
+    }
+}
+
+in_every_mode! {
+    async fn before_launch_nothing_is_started(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture(""));
+        assert_eq!(plugin.close(FOR_EVER).await, Exit::NeverStarted);
+        let promise = plugin.check_admission(&pin("allow/a"));
+        assert_aborted(&[promise]).await;
+        assert_eq!(plugin.close(Duration::ZERO).await, Exit::NeverStarted);
+        assert_eq!(plugin.state(), PluginState::Closed);
+    }
+
+    async fn while_it_is_spawned_or_compiled_nobody_waits_for_that(mode: Mode) {
+        // Without a cache, so that compiling takes its time.
+        let host = Host::new(HostOptions::new(Handle::current()));
+        for turns in [0, 1, 2, 5, 10] {
+            let plugin = Plugin::new(&host, mode.fixture(""));
+            let promise = plugin.check_admission(&pin("allow/a"));
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            let closing = plugin.close(FOR_EVER);
+            assert_aborted(&[promise]).await;
+            let exit = closing.await;
+            assert!(matches!(exit, Exit::NeverStarted | Exit::Success), "{exit}");
+            assert_eq!(plugin.state(), PluginState::Closed);
+        }
+    }
+
+    async fn while_it_launches_the_deadline_of_the_caller_holds(mode: Mode) {
+        sooner_than_a_grace(mode, async || {
+            for grace in [Duration::ZERO, BRIEF] {
+                for argument in STUCK_LAUNCHING {
+                    let plugin = Plugin::new(&host(), mode.fixture(argument));
+                    let promises = ask(&plugin, 3);
+                    assert_eq!(plugin.state(), PluginState::Launching);
+                    let closing = plugin.close(grace);
+                    assert_aborted(&promises).await;
+                    let exit = closing.await;
+                    assert!(matches!(exit, Exit::KilledByHost | Exit::NeverStarted), "{exit}");
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn at_any_moment_of_the_launch_it_ends(mode: Mode) {
+        let host = host();
+        // By then the component is compiled, and each moment below is one of its start.
+        running(&host, mode, "").await;
+        for turns in 0..100 {
+            let plugin = Plugin::new(&host, mode.fixture(""));
+            let promise = plugin.check_admission(&pin("hang"));
+            for _ in 0..turns * 20 {
+                tokio::task::yield_now().await;
+            }
+            let closing = plugin.close(GRACE);
+            assert_aborted(&[promise]).await;
+            let exit = closing.await;
+            assert!(matches!(exit, Exit::NeverStarted | Exit::Success), "{exit}");
+        }
+    }
+
+    async fn a_plugin_that_waits_for_its_end_before_it_connects_ends_by_itself(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("silent"));
+        let promise = plugin.check_admission(&pin("a"));
+        // A moment that nothing announces: either it was not started, or it ends well.
+        let exit = plugin.close(GRACE).await;
+        assert!(matches!(exit, Exit::NeverStarted | Exit::Success), "{exit}");
+        assert_aborted(&[promise]).await;
+    }
+
+    async fn while_it_runs_the_deadline_of_the_caller_holds(mode: Mode) {
+        sooner_than_a_grace(mode, async || {
+            for grace in [Duration::ZERO, BRIEF] {
+                let (plugin, promise) = running(&host(), mode, "stubborn").await;
+                let closing = plugin.close(grace);
+                assert_aborted(&[promise]).await;
+                assert_eq!(closing.await, Exit::KilledByHost);
+            }
+        })
+        .await;
+    }
+
+    async fn a_deadline_of_more_than_five_seconds_is_five_seconds(mode: Mode) {
+        let (plugin, _) = running(&host(), mode, "stubborn").await;
+        assert_eq!(plugin.close(FOR_EVER).await, Exit::KilledByHost);
+    }
+
+    async fn waiters_wake_before_the_grace_is_over(mode: Mode) {
+        let (plugin, promise) = running(&host(), mode, "stubborn").await;
+        let waiters: Vec<_> = (0..10)
+            .map(|_| Handle::current().spawn(promise.wait()))
+            .collect();
+        let closing = plugin.close(FOR_EVER);
+        tokio::select! {
+            biased;
+            results = join_all(waiters) => for result in results {
+                let error = result.expect("no panic").expect_err("nobody has answered");
+                assert_eq!(error.class(), Class::Aborted);
+            },
+            _ = closing => panic!("the waiters slept through the grace"),
+        }
+    }
+
+    async fn a_broken_plugin_keeps_its_error_and_tells_its_exit(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("exit-3"));
+        let broken = error_of(&plugin.check_admission(&pin("a"))).await;
+        for _ in 0..2 {
+            let exit = plugin.close(GRACE).await;
+            assert_eq!(exit.to_string(), mode.exit_words(3));
+        }
+        assert_eq!(plugin.state(), PluginState::Broken);
+        let later = error_of(&plugin.check_admission(&pin("b"))).await;
+        assert_eq!(later.to_string(), broken.to_string());
+    }
+
+    async fn a_broken_plugin_that_lives_on_is_killed_at_the_deadline(mode: Mode) {
+        sooner_than_a_grace(mode, async || {
+            let plugin = Plugin::new(&host(), mode.fixture("stubborn-broken"));
+            let broken = error_of(&plugin.check_admission(&pin("a"))).await;
+            assert_eq!(broken.class(), Class::Protocol);
+            assert_eq!(plugin.close(BRIEF).await, Exit::KilledByHost);
+        })
+        .await;
+    }
+
+    async fn twice_is_as_good_as_once(mode: Mode) {
+        let (plugin, promise) = running(&host(), mode, "").await;
+        for _ in 0..3 {
+            assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        }
+        assert_aborted(&[promise]).await;
+    }
+
+    async fn the_shortest_of_several_deadlines_counts(mode: Mode) {
+        sooner_than_a_grace(mode, async || {
+            let (plugin, _) = running(&host(), mode, "stubborn").await;
+            let patient = plugin.close(FOR_EVER);
+            assert_eq!(plugin.close(BRIEF).await, Exit::KilledByHost);
+            assert_eq!(patient.await, Exit::KilledByHost);
+        })
+        .await;
+    }
+
+    async fn all_who_close_wait_for_the_same_end(mode: Mode) {
+        let (plugin, promise) = running(&host(), mode, "stubborn").await;
+        let closers: Vec<_> = (0..50)
+            .map(|n| {
+                let plugin = plugin.clone();
+                let grace = Duration::from_millis(100 + n);
+                Handle::current().spawn(async move { plugin.close(grace).await })
+            })
+            .collect();
+        for exit in join_all(closers).await {
+            // None of them could say so before the plugin was killed.
+            assert_eq!(exit.expect("no panic"), Exit::KilledByHost);
+        }
+        assert_aborted(&[promise]).await;
+    }
+
+    async fn it_goes_on_when_nobody_waits_for_it(mode: Mode) {
+        let (plugin, promise) = running(&host(), mode, "").await;
+        drop(plugin.close(GRACE));
+        assert_aborted(&[promise]).await;
+        // Were the request forgotten, the plugin would be killed now.
+        assert_eq!(plugin.close(Duration::from_secs(1)).await, Exit::Success);
+    }
+
+    async fn with_a_hundred_thousand_pending_all_are_aborted(mode: Mode) {
+        for (argument, grace, exit) in [
+            ("mute", GRACE, Exit::Success),
+            ("deaf", Duration::ZERO, Exit::KilledByHost),
+        ] {
+            let (plugin, _) = running(&host(), mode, argument).await;
+            let pending = ask(&plugin, MANY);
+            let closing = plugin.close(grace);
+            assert!(pending.iter().all(Promise::is_settled));
+            assert_eq!(closing.await, exit);
+            assert_aborted(&pending).await;
+        }
+    }
+
+    async fn during_a_metadata_call_the_call_ends_too(mode: Mode) {
+        let stuck = Stuck::default();
+        let plugin = Plugin::new(&host_with(stuck.clone()), mode.fixture(""));
+        let promise = plugin.check_admission(&pin("metadata/a"));
+        eventually(|| stuck.under_way() == 1).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        assert_eq!(stuck.under_way(), 0);
+        assert_aborted(&[promise]).await;
+    }
+
+    async fn of_the_host_it_is_the_close_of_every_plugin(mode: Mode) {
+        let host = host();
+        let idle = Plugin::new(&host, mode.fixture(""));
+        let launching = Plugin::new(&host, mode.fixture("silent"));
+        let waiting = launching.check_admission(&pin("a"));
+        let (serving, pending) = running(&host, mode, "").await;
+        let closing = host.close(GRACE);
+        assert_aborted(&[waiting, pending]).await;
+        closing.await;
+        host.close(GRACE).await;
+        for plugin in [idle, launching, serving] {
+            assert_eq!(plugin.state(), PluginState::Closed);
+            assert_aborted(&[plugin.check_admission(&pin("later"))]).await;
+        }
+    }
+
+    async fn when_the_runtime_ends_nobody_is_left_waiting(mode: Mode) {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let host = Host::new(HostOptions::new(runtime.handle().clone()));
+        let (plugin, promise) = running(&host, mode, "mute").await;
+        runtime.shutdown_background();
+        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+        assert_eq!(plugin.close(GRACE).await, Exit::KilledByHost);
+        assert_aborted(&[plugin.check_admission(&pin("later"))]).await;
+    }
+}
