@@ -8,6 +8,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
+use crate::eventually;
+
 /// One event that has a field `plugin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -37,6 +39,12 @@ impl Lines {
             tracing::subscriber::set_global_default(subscriber).expect("the only collector");
             lines
         })
+    }
+
+    /// Waits until there is such an event about a plugin of this name.
+    pub async fn wait_for(&self, plugin: &str, message: &str) {
+        let there = |line: &Line| line.message == message;
+        eventually(|| self.of_plugin(plugin).iter().any(there)).await;
     }
 
     /// Returns the events so far about plugins of this name.

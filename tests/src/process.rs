@@ -46,11 +46,22 @@ pub fn children() -> Vec<u32> {
         .collect()
 }
 
+/// Tells whether a process is there and more than a zombie.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    field_after_name(pid, 0).is_some_and(|state| state != "Z" && state != "X")
+}
+
 fn parent_of(pid: u32) -> Option<u32> {
+    field_after_name(pid, 1)?.parse().ok()
+}
+
+/// Returns a field of the process's `stat`, counted from the one after its name.
+fn field_after_name(pid: u32, field: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; the fields follow the last of them.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(1)?.parse().ok()
+    fields.split_whitespace().nth(field).map(str::to_owned)
 }
 
 fn entries(folder: impl AsRef<Path>) -> usize {

@@ -3,11 +3,12 @@
 mod gated;
 mod scripted;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use admission_host::{
-    InstanceMetadata, ListMetadata, Listing, MemoryRepository, Pin, Repository, Status,
+    InstanceMetadata, ListMetadata, Listing, MemoryRepository, MetadataPage, Pin, Repository,
+    Status,
 };
 
 pub use gated::Gated;
@@ -45,6 +46,41 @@ impl Repository for Counted {
     fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.repository.list_metadata(request)
+    }
+}
+
+/// A repository that answers every call with the same page and keeps what was asked.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    page: MetadataPage,
+    requests: Arc<Mutex<Vec<ListMetadata>>>,
+}
+
+impl Recorded {
+    /// Creates a repository that answers with these entries.
+    #[must_use]
+    pub fn answering(metadata: Vec<InstanceMetadata>) -> Self {
+        Self {
+            page: MetadataPage::new(metadata, ""),
+            requests: Arc::default(),
+        }
+    }
+
+    /// Returns what was asked so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<ListMetadata> {
+        let requests = self.requests.lock();
+        requests.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Repository for Recorded {
+    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+        let requests = self.requests.lock();
+        requests
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(request);
+        Box::pin(std::future::ready(Ok(self.page.clone())))
     }
 }
 

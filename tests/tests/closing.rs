@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use admission_host::{Class, Exit};
+use conformance::logs::Lines;
+use conformance::named::Named;
 use conformance::repositories::Stuck;
 use conformance::{
     GRACE, Host, HostOptions, Mode, Plugin, PluginState, Promise, error_of, eventually, host,
@@ -20,8 +22,11 @@ const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 /// How long a plugin is given that uses all of it up.
 const BRIEF: Duration = Duration::from_millis(50);
 
-/// What a plugin can be stuck in before it connects: it never reads, or reads hello.
-const STUCK_LAUNCHING: [&str; 2] = ["stubborn-silent", "stubborn-greeted"];
+/// Where a plugin can be stuck before it connects, and what it says when it is there.
+const STUCK_LAUNCHING: [(&str, &str); 2] = [
+    ("stubborn-silent", "the fixture has started"),
+    ("stubborn-greeted", "the fixture has read hello"),
+];
 
 fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
     (0..count)
@@ -65,7 +70,7 @@ in_every_mode! {
         assert_eq!(plugin.state(), PluginState::Closed);
     }
 
-    async fn while_it_is_spawned_or_compiled_nobody_waits_for_that(mode: Mode) {
+    async fn while_it_is_spawned_or_compiled_it_ends(mode: Mode) {
         // Without a cache, so that compiling takes its time.
         let host = Host::new(HostOptions::new(Handle::current()));
         for turns in [0, 1, 2, 5, 10] {
@@ -83,20 +88,34 @@ in_every_mode! {
     }
 
     async fn while_it_launches_the_deadline_of_the_caller_holds(mode: Mode) {
+        let lines = Lines::collect();
         sooner_than_a_grace(mode, async || {
-            for grace in [Duration::ZERO, BRIEF] {
-                for argument in STUCK_LAUNCHING {
-                    let plugin = Plugin::new(&host(), mode.fixture(argument));
+            for (argument, moment) in STUCK_LAUNCHING {
+                for (name, grace) in [("closed-at-once", Duration::ZERO), ("closed-soon", BRIEF)] {
+                    let name = format!("{name}-{argument}-{mode:?}");
+                    let fixture = Named::new(mode, &name, argument);
+                    let plugin = Plugin::new(&host(), fixture.source.clone());
                     let promises = ask(&plugin, 3);
+                    lines.wait_for(&name, moment).await;
                     assert_eq!(plugin.state(), PluginState::Launching);
                     let closing = plugin.close(grace);
                     assert_aborted(&promises).await;
-                    let exit = closing.await;
-                    assert!(matches!(exit, Exit::KilledByHost | Exit::NeverStarted), "{exit}");
+                    assert_eq!(closing.await, Exit::KilledByHost);
                 }
             }
         })
         .await;
+    }
+
+    async fn before_it_connects_it_may_end_by_itself(mode: Mode) {
+        let name = format!("closed-before-it-connects-{mode:?}");
+        let fixture = Named::new(mode, &name, "silent");
+        let plugin = Plugin::new(&host(), fixture.source.clone());
+        let promise = plugin.check_admission(&pin("a"));
+        Lines::collect().wait_for(&name, "the fixture has read hello").await;
+        let closing = plugin.close(GRACE);
+        assert_aborted(&[promise]).await;
+        assert_eq!(closing.await, Exit::Success);
     }
 
     async fn at_any_moment_of_the_launch_it_ends(mode: Mode) {
@@ -114,15 +133,6 @@ in_every_mode! {
             let exit = closing.await;
             assert!(matches!(exit, Exit::NeverStarted | Exit::Success), "{exit}");
         }
-    }
-
-    async fn a_plugin_that_waits_for_its_end_before_it_connects_ends_by_itself(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("silent"));
-        let promise = plugin.check_admission(&pin("a"));
-        // A moment that nothing announces: either it was not started, or it ends well.
-        let exit = plugin.close(GRACE).await;
-        assert!(matches!(exit, Exit::NeverStarted | Exit::Success), "{exit}");
-        assert_aborted(&[promise]).await;
     }
 
     async fn while_it_runs_the_deadline_of_the_caller_holds(mode: Mode) {
@@ -215,11 +225,14 @@ in_every_mode! {
     }
 
     async fn it_goes_on_when_nobody_waits_for_it(mode: Mode) {
-        let (plugin, promise) = running(&host(), mode, "").await;
+        let lines = Lines::collect();
+        let name = format!("nobody-waits-{mode:?}");
+        let fixture = Named::new(mode, &name, "farewell");
+        let plugin = Plugin::new(&host(), fixture.source.clone());
+        plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         drop(plugin.close(GRACE));
-        assert_aborted(&[promise]).await;
-        // Were the request forgotten, the plugin would be killed now.
-        assert_eq!(plugin.close(Duration::from_secs(1)).await, Exit::Success);
+        lines.wait_for(&name, "said after the end of stdin").await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
     async fn with_a_hundred_thousand_pending_all_are_aborted(mode: Mode) {

@@ -221,8 +221,7 @@ in_every_mode! {
 async fn a_command_that_cannot_be_run() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let path = file.path().to_str().expect("plain text");
-    let not_permitted =
-        format!("failed to launch the plugin: fork/exec {path}: permission denied");
+    let not_permitted = format!("failed to launch the plugin: fork/exec {path}: permission denied");
     let empty: &[&str] = &[];
     let commands = [
         (

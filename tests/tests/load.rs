@@ -1,5 +1,7 @@
 //! Many checks, and plugins that end in the middle of them.
 
+use std::time::Duration;
+
 use admission_host::{Class, Exit};
 use conformance::{GRACE, Mode, Plugin, PluginState, Promise, host, in_every_mode, pin};
 use futures_util::future::join_all;
@@ -16,6 +18,24 @@ in_every_mode! {
         let results = join_all(ask(&plugin, 100_000).iter().map(Promise::wait)).await;
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100_000);
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn more_than_a_million_pending_checks_are_refused_at_once(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("deaf"));
+        let first = plugin.check_admission(&pin("first"));
+        for n in 1..1_000_000 {
+            let _pending = plugin.check_admission(&pin(&n.to_string()));
+        }
+        let refused = plugin.check_admission(&pin("one/too/many"));
+        assert!(refused.is_settled());
+        let error = refused.wait().await.expect_err("refused");
+        assert_eq!(error.class(), Class::Overload);
+        assert_eq!(error.to_string(), "too many admission checks are pending: 1000000");
+        // Asked before, and so no further check.
+        assert!(plugin.check_admission(&pin("first")).same_as(&first));
+        assert!(!first.is_settled());
+        plugin.close(Duration::ZERO).await;
+        assert!(first.is_settled());
     }
 
     async fn a_plugin_that_dies_has_its_verdicts_heard_and_its_exit_told(mode: Mode) {

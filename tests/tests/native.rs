@@ -1,8 +1,12 @@
 //! What holds for subprocesses alone.
 
-use admission_host::{Code, NativeCommand};
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use admission_host::{Class, Code, Exit, NativeCommand, PluginOptions};
+use conformance::logs::Lines;
 use conformance::modes::native;
-use conformance::{GRACE, Mode, Plugin, error_of, guarded, host, pin};
+use conformance::{GRACE, Mode, Plugin, error_of, eventually, guarded, host, pin, process};
 
 async fn denial(command: NativeCommand, order: &str) -> String {
     let plugin = Plugin::new(&host(), command);
@@ -100,30 +104,99 @@ async fn a_grandchild_that_holds_the_pipes_delays_nothing() {
     .await;
 }
 
+/// Returns what a shell script writes to stderr before it ends.
+async fn heard_of(command: NativeCommand) -> String {
+    let plugin = Plugin::new(&host(), command);
+    let error = error_of(&plugin.check_admission(&pin("a"))).await;
+    plugin.close(GRACE).await;
+    error.stderr_tail().to_owned()
+}
+
 #[tokio::test]
-async fn an_output_that_ends_is_the_end_of_a_plugin_that_lives_on() {
+async fn arguments_are_passed_as_they_are() {
     guarded(async {
-        let command = NativeCommand::new(["sh", "-c", "exec >&-; cat >/dev/null"]);
-        let plugin = Plugin::new(&host(), command);
-        let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.to_string(), "the admission plugin closed its output");
-        plugin.close(GRACE).await;
+        let script = r#"printf '[%s]' "$@" >&2; exit 9"#;
+        let argv = ["sh", "-c", script, "sh", "a b", "", "*", "$HOME", "'\""];
+        assert_eq!(
+            heard_of(NativeCommand::new(argv)).await,
+            r#"[a b][][*][$HOME]['"]"#
+        );
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_empty_command_is_an_error_of_the_check() {
+async fn a_plugin_runs_in_the_working_directory_of_its_host() {
     guarded(async {
-        let plugin = Plugin::new(&host(), NativeCommand::new(Vec::<String>::new()));
-        let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.to_string(), "need at least one argument (the executable to start)");
-        let plugin = Plugin::new(&host(), NativeCommand::new(["no-such-program-anywhere"]));
-        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        let here = std::env::current_dir().expect("there is one");
         assert_eq!(
-            error.to_string(),
-            r#"failed to launch the plugin: exec: "no-such-program-anywhere": executable file not found in $PATH"#
+            heard_of(NativeCommand::new(["sh", "-c", "pwd -P >&2; exit 9"])).await,
+            here.to_str().expect("plain text")
         );
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_plugin_leads_a_process_group_of_its_own() {
+    guarded(async {
+        // The fifth field is the group; the second, the name, has no blank in a shell.
+        let script = r#"read -r line < /proc/$$/stat; set -- $line; echo "$1 $5" >&2; exit 9"#;
+        let heard = heard_of(NativeCommand::new(["sh", "-c", script])).await;
+        let (process, group) = heard.split_once(' ').expect("two numbers");
+        assert_eq!(process, group);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grandchild_dies_with_the_plugin() {
+    guarded(async {
+        for script in [
+            // The plugin crashes, and is closed.
+            "sleep 1000 & echo $! >&2; exit 6",
+            "sleep 1000 & echo $! >&2; cat > /dev/null",
+        ] {
+            let lines = Lines::collect();
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let name = format!("parent-{}", script.len());
+            let shell = folder.path().join(&name);
+            symlink("/bin/sh", &shell).expect("the folder takes it");
+            let argv = [shell.as_os_str(), "-c".as_ref(), script.as_ref()];
+            let plugin = Plugin::new(&host(), NativeCommand::new(argv));
+            let _promise = plugin.check_admission(&pin("a"));
+            let mut grandchild = None;
+            eventually(|| {
+                let said = lines.of_plugin(&name);
+                grandchild = said.iter().find_map(|line| line.message.parse().ok());
+                grandchild.is_some()
+            })
+            .await;
+            plugin.close(GRACE).await;
+            let grandchild = grandchild.expect("it was waited for");
+            eventually(|| !process::is_alive(grandchild)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_frozen_plugin_is_given_up_and_killed() {
+    guarded(async {
+        let options = PluginOptions::default().connect_timeout(Duration::from_millis(100));
+        let command = NativeCommand::new(["sh", "-c", "kill -STOP $$"]);
+        let plugin = Plugin::with_options(&host(), command, options);
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.class(), Class::HandshakeTimeout);
+        assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plugin_without_a_command_has_an_empty_name() {
+    let plugin = Plugin::new(&host(), NativeCommand::new(Vec::<String>::new()));
+    assert_eq!(plugin.name(), "");
+    let plugin = Plugin::new(&host(), NativeCommand::new(["/usr/bin/policy", "x"]));
+    assert_eq!(plugin.name(), "policy");
 }

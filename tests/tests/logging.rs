@@ -1,0 +1,123 @@
+//! What is logged of a plugin and about it, and when.
+
+use std::time::Duration;
+
+use conformance::logs::{Line, Lines};
+use conformance::named::Named;
+use conformance::{GRACE, Mode, Plugin, PluginOptions, error_of, host, in_every_mode, pin};
+use tracing::Level;
+
+/// A plugin whose lines are not mixed up with those of other tests.
+struct Logged {
+    plugin: Plugin,
+    name: String,
+    lines: &'static Lines,
+    _fixture: Named,
+}
+
+impl Logged {
+    fn new(mode: Mode, name: &str, argument: &str) -> Self {
+        let lines = Lines::collect();
+        let name = format!("{name}-{mode:?}");
+        let fixture = Named::new(mode, &name, argument);
+        Self {
+            plugin: Plugin::new(&host(), fixture.source.clone()),
+            name,
+            lines,
+            _fixture: fixture,
+        }
+    }
+
+    /// Returns the lines so far that say `message`.
+    fn saying(&self, message: &str) -> Vec<Line> {
+        let mut lines = self.lines.of_plugin(&self.name);
+        lines.retain(|line| line.message == message);
+        lines
+    }
+
+    fn assert_said_once(&self, level: Level, message: &str) {
+        let [line] = &self.saying(message)[..] else {
+            panic!("not once: {:?}", self.lines.of_plugin(&self.name));
+        };
+        assert_eq!(line.level, level);
+    }
+}
+
+in_every_mode! {
+    async fn lines_are_heard_before_the_plugin_connects(mode: Mode) {
+        let logged = Logged::new(mode, "early", "log-first");
+        logged.plugin.check_admission(&pin("a")).wait().await.expect("admitted");
+        logged.assert_said_once(Level::INFO, "said before list_admissions");
+        logged.assert_said_once(Level::DEBUG, "using deployment admission plugin");
+        logged.plugin.close(GRACE).await;
+    }
+
+    async fn lines_are_heard_until_the_plugin_has_ended(mode: Mode) {
+        let logged = Logged::new(mode, "late", "farewell");
+        logged.plugin.check_admission(&pin("a")).wait().await.expect("admitted");
+        logged.plugin.close(GRACE).await;
+        logged.assert_said_once(Level::INFO, "said after the end of stdin");
+    }
+
+    async fn what_is_written_to_stderr_is_logged_line_by_line(mode: Mode) {
+        let logged = Logged::new(mode, "stderr", "exit-3");
+        error_of(&logged.plugin.check_admission(&pin("a"))).await;
+        logged.plugin.close(GRACE).await;
+        logged.assert_said_once(Level::INFO, "no configuration");
+    }
+
+    async fn a_line_stays_one_line_and_cannot_move_the_cursor(mode: Mode) {
+        let logged = Logged::new(mode, "injecting", "");
+        logged.plugin.check_admission(&pin("log-injection")).wait().await.expect("admitted");
+        logged.plugin.close(GRACE).await;
+        logged.assert_said_once(Level::INFO, r"one\ntwo\r\u{1b}[2Jthree");
+    }
+
+    async fn a_failure_to_start_is_one_warning(mode: Mode) {
+        let logged = Logged::new(mode, "failing", "exit-3");
+        for package in ["a", "b"] {
+            error_of(&logged.plugin.check_admission(&pin(package))).await;
+        }
+        logged.plugin.close(GRACE).await;
+        logged.assert_said_once(Level::WARN, "the admission plugin failed to start");
+    }
+
+    async fn a_crash_is_one_warning_and_an_exit_that_says_all_is_well_is_none(mode: Mode) {
+        for (order, warnings) in [("exit/7", 1), ("exit/0", 0)] {
+            let logged = Logged::new(mode, &order.replace('/', "-"), "");
+            error_of(&logged.plugin.check_admission(&pin(order))).await;
+            logged.plugin.close(GRACE).await;
+            let crashes = logged.saying("the admission plugin has crashed");
+            assert_eq!(crashes.len(), warnings, "{order}");
+            assert!(crashes.iter().all(|line| line.level == Level::WARN));
+        }
+    }
+
+    async fn another_version_of_the_protocol_is_an_error(mode: Mode) {
+        let logged = Logged::new(mode, "outdated", "version-99");
+        error_of(&logged.plugin.check_admission(&pin("a"))).await;
+        logged.plugin.close(GRACE).await;
+        logged.assert_said_once(Level::ERROR, "unknown admission plugin protocol");
+    }
+
+    async fn a_plugin_that_fails_to_connect_is_asked_to_finish(mode: Mode) {
+        let lines = Lines::collect();
+        let name = format!("slow-{mode:?}");
+        let fixture = Named::new(mode, &name, "silent");
+        let options = PluginOptions::default().connect_timeout(Duration::from_millis(100));
+        let plugin = Plugin::with_options(&host(), fixture.source.clone(), options);
+        error_of(&plugin.check_admission(&pin("a"))).await;
+        // Nobody has closed it.
+        lines.wait_for(&name, "the fixture was asked to finish").await;
+    }
+
+    async fn a_plugin_is_started_once_whatever_is_asked_later(mode: Mode) {
+        let logged = Logged::new(mode, "once", "exit-3");
+        for n in 0..20 {
+            error_of(&logged.plugin.check_admission(&pin(&format!("a/{n}")))).await;
+            logged.plugin.clear_cache();
+        }
+        logged.plugin.close(GRACE).await;
+        logged.assert_said_once(Level::INFO, "no configuration");
+    }
+}

@@ -1,0 +1,71 @@
+//! The example policy, which decides as the reference's example does.
+
+use admission_host::{Class, InstanceMetadata};
+use conformance::repositories::{Failing, Recorded};
+use conformance::{
+    Code, GRACE, Mode, Pin, Plugin, Status, error_of, host_with, in_every_mode, pin,
+};
+
+/// An entry by which somebody allows `digest`.
+fn allows(digest: &str) -> InstanceMetadata {
+    InstanceMetadata::new("allowed-sha256", digest)
+}
+
+async fn denial(plugin: &Plugin, pin: &Pin) -> String {
+    let error = error_of(&plugin.check_admission(pin)).await;
+    assert_eq!(error.class(), Class::Denied);
+    plugin.close(GRACE).await;
+    error.to_string()
+}
+
+in_every_mode! {
+    async fn what_is_experimental_is_denied_unseen(mode: Mode) {
+        let repository = Recorded::default();
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.policy());
+        assert_eq!(
+            denial(&plugin, &pin("experimental/a")).await,
+            "experimental/a is experimental and must not be deployed"
+        );
+        assert!(repository.requests().is_empty());
+    }
+
+    async fn one_entry_that_allows_the_hash_is_enough(mode: Mode) {
+        let pin = pin("tools/a");
+        let digest = pin.instance().object_ref().hex_digest;
+        let repository = Recorded::answering(vec![allows("another"), allows(&digest)]);
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.policy());
+        plugin.check_admission(&pin).wait().await.expect("admitted");
+        let [request] = &repository.requests()[..] else {
+            panic!("one page is all there is");
+        };
+        assert_eq!(request.package, pin.package());
+        assert_eq!(request.instance, pin.instance().object_ref());
+        assert_eq!(request.keys, ["allowed-sha256"]);
+        assert_eq!((request.page_size, request.page_token.as_str()), (20, ""));
+        plugin.close(GRACE).await;
+    }
+
+    async fn without_an_entry_or_with_others_it_is_denied(mode: Mode) {
+        let plugin = Plugin::new(&host_with(Recorded::default()), mode.policy());
+        assert_eq!(
+            denial(&plugin, &pin("tools/a")).await,
+            "tools/a has no allowed-sha256 metadata"
+        );
+        let others = Recorded::answering(vec![allows("one"), allows("another")]);
+        let plugin = Plugin::new(&host_with(others), mode.policy());
+        let digest = "a".repeat(40);
+        assert_eq!(
+            denial(&plugin, &pin("tools/a")).await,
+            format!("none of the 2 allowed-sha256 entries of tools/a is {digest}")
+        );
+    }
+
+    async fn an_error_of_the_service_is_no_denial(mode: Mode) {
+        let failing = Failing(Status::new(Code::UNAVAILABLE, "the service is down"));
+        let plugin = Plugin::new(&host_with(failing), mode.policy());
+        let error = error_of(&plugin.check_admission(&pin("tools/a"))).await;
+        assert_eq!(error.class(), Class::Rejected);
+        assert_eq!(error.code(), Some(Code::UNAVAILABLE));
+        plugin.close(GRACE).await;
+    }
+}
