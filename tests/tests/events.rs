@@ -217,6 +217,12 @@ in_every_mode! {
     }
 }
 
+#[test]
+fn a_plugin_has_30_seconds_to_connect_unless_told_otherwise() {
+    let options = format!("{:?}", PluginOptions::default());
+    assert!(options.contains("connect_timeout: 30s"), "{options}");
+}
+
 #[tokio::test]
 async fn a_command_that_cannot_be_run() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");

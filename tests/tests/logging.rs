@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use conformance::logs::{Line, Lines};
 use conformance::named::Named;
-use conformance::{GRACE, Mode, Plugin, PluginOptions, error_of, host, in_every_mode, pin};
+use conformance::{
+    GRACE, Host, LogLevel, Mode, Plugin, PluginOptions, error_of, host, in_every_mode, options, pin,
+};
 use tracing::Level;
 
 /// A plugin whose lines are not mixed up with those of other tests.
@@ -17,11 +19,15 @@ struct Logged {
 
 impl Logged {
     fn new(mode: Mode, name: &str, argument: &str) -> Self {
+        Self::of(&host(), mode, name, argument)
+    }
+
+    fn of(host: &Host, mode: Mode, name: &str, argument: &str) -> Self {
         let lines = Lines::collect();
         let name = format!("{name}-{mode:?}");
         let fixture = Named::new(mode, &name, argument);
         Self {
-            plugin: Plugin::new(&host(), fixture.source.clone()),
+            plugin: Plugin::new(host, fixture.source.clone()),
             name,
             lines,
             _fixture: fixture,
@@ -44,6 +50,36 @@ impl Logged {
 }
 
 in_every_mode! {
+    async fn lines_arrive_at_their_level_from_the_level_asked_for(mode: Mode) {
+        let said = [
+            (Level::DEBUG, "a debug line"),
+            (Level::INFO, r#"an info line :: {"answer":42}"#),
+            (Level::WARN, "a warning line"),
+            (Level::ERROR, "an error line"),
+        ];
+        let levels = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
+        for (level, dropped) in levels.into_iter().zip(0..) {
+            let host = Host::new(options().plugin_log_level(level));
+            let logged = Logged::of(&host, mode, &format!("asked-for-{level}"), "");
+            logged.plugin.check_admission(&pin("log")).wait().await.expect("admitted");
+            logged.plugin.close(GRACE).await;
+            let mut heard = logged.lines.of_plugin(&logged.name);
+            heard.retain(|line| line.message.contains(" line"));
+            let heard: Vec<_> = heard.iter().map(|line| (line.level, &*line.message)).collect();
+            assert_eq!(heard, said[dropped..], "{level}");
+        }
+    }
+
+    async fn too_many_lines_are_dropped_and_that_is_said(mode: Mode) {
+        let logged = Logged::new(mode, "chatting", "");
+        // Half a minute's worth of what is let through.
+        logged.plugin.check_admission(&pin("chatter/6000")).wait().await.expect("admitted");
+        logged.plugin.close(GRACE).await;
+        let heard = logged.saying("chatter").len();
+        assert!((200..6_000).contains(&heard), "{heard}");
+        assert!(!logged.saying("dropped log lines of the plugin").is_empty());
+    }
+
     async fn lines_are_heard_before_the_plugin_connects(mode: Mode) {
         let logged = Logged::new(mode, "early", "log-first");
         logged.plugin.check_admission(&pin("a")).wait().await.expect("admitted");

@@ -7,6 +7,7 @@ use admission_host::{Class, Code, Exit, NativeCommand, PluginOptions};
 use conformance::logs::Lines;
 use conformance::modes::native;
 use conformance::{GRACE, Mode, Plugin, error_of, eventually, guarded, host, pin, process};
+use tempfile::TempDir;
 
 async fn denial(command: NativeCommand, order: &str) -> String {
     let plugin = Plugin::new(&host(), command);
@@ -149,33 +150,69 @@ async fn a_plugin_leads_a_process_group_of_its_own() {
     .await;
 }
 
+/// A shell script as a plugin, whose lines are told apart by its name.
+struct Script {
+    plugin: Plugin,
+    name: &'static str,
+    _folder: TempDir,
+}
+
+impl Script {
+    /// Starts the script.
+    fn start(name: &'static str, script: &str) -> Self {
+        // Before the first line.
+        Lines::collect();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let shell = folder.path().join(name);
+        symlink("/bin/sh", &shell).expect("the folder takes it");
+        let argv = [shell.as_os_str(), "-c".as_ref(), script.as_ref()];
+        let plugin = Plugin::new(&host(), NativeCommand::new(argv));
+        let _promise = plugin.check_admission(&pin("a"));
+        Self {
+            plugin,
+            name,
+            _folder: folder,
+        }
+    }
+
+    /// Waits for a number on stderr.
+    async fn number(&self) -> u32 {
+        let mut number = None;
+        eventually(|| {
+            let said = Lines::collect().of_plugin(self.name);
+            number = said.iter().find_map(|line| line.message.parse().ok());
+            number.is_some()
+        })
+        .await;
+        number.expect("it was waited for")
+    }
+}
+
 #[tokio::test]
 async fn a_grandchild_dies_with_the_plugin() {
     guarded(async {
-        for script in [
-            // The plugin crashes, and is closed.
-            "sleep 1000 & echo $! >&2; exit 6",
-            "sleep 1000 & echo $! >&2; cat > /dev/null",
-        ] {
-            let lines = Lines::collect();
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            let name = format!("parent-{}", script.len());
-            let shell = folder.path().join(&name);
-            symlink("/bin/sh", &shell).expect("the folder takes it");
-            let argv = [shell.as_os_str(), "-c".as_ref(), script.as_ref()];
-            let plugin = Plugin::new(&host(), NativeCommand::new(argv));
-            let _promise = plugin.check_admission(&pin("a"));
-            let mut grandchild = None;
-            eventually(|| {
-                let said = lines.of_plugin(&name);
-                grandchild = said.iter().find_map(|line| line.message.parse().ok());
-                grandchild.is_some()
-            })
-            .await;
-            plugin.close(GRACE).await;
-            let grandchild = grandchild.expect("it was waited for");
+        let ends = [
+            ("crashing-parent", "exit 6"),
+            ("closed-parent", "cat > /dev/null"),
+        ];
+        for (name, end) in ends {
+            let script = Script::start(name, &format!("sleep 1000 & echo $! >&2; {end}"));
+            let grandchild = script.number().await;
+            script.plugin.close(GRACE).await;
             eventually(|| !process::is_alive(grandchild)).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plugin_whose_output_has_ended_is_asked_to_finish() {
+    guarded(async {
+        let name = "silenced";
+        let script = Script::start(name, "exec >&-; cat > /dev/null; echo asked >&2");
+        // Nobody closes it.
+        Lines::collect().wait_for(name, "asked").await;
+        drop(script);
     })
     .await;
 }

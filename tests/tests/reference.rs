@@ -1,9 +1,9 @@
 //! The reference's own scenarios, in every mode.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use admission_host::{CheckError, Class, Exit};
-use conformance::repositories::{Counted, Failing};
+use admission_host::{CheckError, Class, Exit, InstanceMetadata};
+use conformance::repositories::{Counted, Failing, Recorded};
 use conformance::{
     Code, GRACE, Mode, Plugin, PluginOptions, PluginState, Promise, Status, error_of, eventually,
     host, host_with, in_every_mode, pin,
@@ -118,6 +118,42 @@ in_every_mode! {
             error.to_string(),
             r#"can query only the CIPD repository the client is using ("https://chrome-infra-packages.appspot.com")"#
         );
+        plugin.close(GRACE).await;
+    }
+
+    async fn what_is_no_instance_cannot_be_asked_for(mode: Mode) {
+        let pin = pin("a");
+        let plugin = Plugin::new(
+            &host_with(Counted::with_entries(&pin, 1)),
+            mode.fixture("no-instance"),
+        );
+        let error = error_of(&plugin.check_admission(&pin)).await;
+        assert_eq!(error.code(), Some(Code::INVALID_ARGUMENT));
+        assert_eq!(error.to_string(), "bad 'instance': the object ref is not provided");
+        plugin.close(GRACE).await;
+    }
+
+    async fn all_that_is_known_of_an_entry_reaches_the_policy(mode: Mode) {
+        let mut entry = InstanceMetadata::new("key", "value");
+        entry.content_type = "text/plain".into();
+        entry.fingerprint = "not checked".into();
+        entry.attached_by = "user:somebody@example.com".into();
+        entry.attached_ts = Some(SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5_000));
+        let repository = Recorded::answering(vec![entry]);
+        let plugin = Plugin::new(&host_with(repository), mode.fixture(""));
+        assert_eq!(
+            error_of(&plugin.check_admission(&pin("provenance"))).await.to_string(),
+            "key=value text/plain not checked user:somebody@example.com Some(1700000000.000005s)"
+        );
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_panic_is_the_failure_of_its_check(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let error = error_of(&plugin.check_admission(&pin("panic"))).await;
+        assert_eq!(error.class(), Class::Rejected);
+        assert_eq!(error.code(), Some(Code::ABORTED));
+        assert_eq!(error.to_string(), "panic in the admission handler: the fixture panics");
         plugin.close(GRACE).await;
     }
 
