@@ -235,6 +235,13 @@ in_every_mode! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
+    async fn what_the_plugin_says_meanwhile_changes_nothing(mode: Mode) {
+        let (plugin, promise) = running(&host(), mode, "rude").await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        assert_eq!(plugin.state(), PluginState::Closed);
+        assert_aborted(&[promise, plugin.check_admission(&pin("later"))]).await;
+    }
+
     async fn with_a_hundred_thousand_pending_all_are_aborted(mode: Mode) {
         for (argument, grace, exit) in [
             ("mute", GRACE, Exit::Success),
