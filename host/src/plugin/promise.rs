@@ -129,19 +129,26 @@ impl Future for Wait {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = &mut *self;
         let mut state = this.shared.lock();
-        match &mut *state {
+        let waiters = match &mut *state {
+            State::Pending(waiters) => waiters,
             State::Settled(outcome) => {
                 this.key = None;
-                Poll::Ready(outcome.clone())
+                return Poll::Ready(outcome.clone());
             }
-            State::Pending(waiters) => {
-                match this.key {
-                    Some(key) => waiters[key].clone_from(cx.waker()),
-                    None => this.key = Some(waiters.insert(cx.waker().clone())),
-                }
-                Poll::Pending
+        };
+        let waker = cx.waker();
+        let replaced = match this.key {
+            Some(key) if waiters[key].will_wake(waker) => None,
+            Some(key) => Some(std::mem::replace(&mut waiters[key], waker.clone())),
+            None => {
+                this.key = Some(waiters.insert(waker.clone()));
+                None
             }
-        }
+        };
+        drop(state);
+        // With it a task may go, and with the task another wait for this promise.
+        drop(replaced);
+        Poll::Pending
     }
 }
 
@@ -150,9 +157,12 @@ impl Drop for Wait {
         let Some(key) = self.key else {
             return;
         };
-        if let State::Pending(waiters) = &mut *self.shared.lock() {
-            waiters.remove(key);
-        }
+        let waker = match &mut *self.shared.lock() {
+            State::Pending(waiters) => Some(waiters.remove(key)),
+            State::Settled(_) => None,
+        };
+        // Not under the lock, for the reason above.
+        drop(waker);
     }
 }
 
@@ -172,6 +182,8 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use futures_util::FutureExt as _;
 
     fn promise() -> (Promise, Resolver) {
@@ -232,7 +244,32 @@ mod tests {
                 .is_pending()
         );
         resolver.resolve(Ok(()));
-        assert_eq!(woken.0.load(std::sync::atomic::Ordering::SeqCst), 1);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_waker_is_let_go_with_no_lock_held() {
+        let (promise, _resolver) = promise();
+        let locked = Arc::new(AtomicUsize::new(0));
+        let waker = || {
+            let (promise, locked) = (promise.clone(), Arc::clone(&locked));
+            Waker::from(Arc::new(TriesTheLock { promise, locked }))
+        };
+        let (first, second) = (waker(), waker());
+        let mut wait = promise.wait();
+        assert!(
+            wait.poll_unpin(&mut Context::from_waker(&first))
+                .is_pending()
+        );
+        drop(first);
+        assert!(
+            wait.poll_unpin(&mut Context::from_waker(&second))
+                .is_pending()
+        );
+        drop(second);
+        drop(wait);
+        assert_eq!(Arc::strong_count(&locked), 1, "both are gone");
+        assert_eq!(locked.load(Ordering::SeqCst), 0);
     }
 
     #[test]
@@ -243,16 +280,34 @@ mod tests {
         assert!(!one.same_as(&two));
     }
 
-    struct Count(std::sync::atomic::AtomicUsize);
+    /// Counts, when it is dropped, whether the promise was locked.
+    struct TriesTheLock {
+        promise: Promise,
+        locked: Arc<AtomicUsize>,
+    }
+
+    impl std::task::Wake for TriesTheLock {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for TriesTheLock {
+        fn drop(&mut self) {
+            let Promise(shared) = &self.promise;
+            let locked = usize::from(shared.0.try_lock().is_err());
+            self.locked.fetch_add(locked, Ordering::SeqCst);
+        }
+    }
+
+    struct Count(AtomicUsize);
 
     impl std::task::Wake for Count {
         fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 
     fn counting_waker() -> (Waker, Arc<Count>) {
-        let count = Arc::new(Count(std::sync::atomic::AtomicUsize::new(0)));
+        let count = Arc::new(Count(AtomicUsize::new(0)));
         (Waker::from(Arc::clone(&count)), count)
     }
 }
