@@ -2,6 +2,7 @@
 
 pub(crate) mod checks;
 mod core;
+mod life;
 mod metadata;
 pub(crate) mod promise;
 mod services;
@@ -76,7 +77,7 @@ impl Plugin {
 
     /// Forgets every promise that is settled, so that its pin will be asked again.
     pub fn clear_cache(&self) {
-        self.0.0.clear_cache();
+        self.0.0.life.clear();
     }
 
     /// Ends the plugin: asks it to finish, and kills it when `grace` has passed.
@@ -98,7 +99,7 @@ impl Plugin {
     /// Returns where the plugin is in its life.
     #[must_use]
     pub fn state(&self) -> PluginState {
-        self.0.0.state()
+        self.0.0.life.state()
     }
 
     /// Returns how much of what the plugin said had no effect.

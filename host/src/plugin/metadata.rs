@@ -154,7 +154,7 @@ impl MetadataCalls {
     pub(super) fn end_settled(&mut self, core: &Core, session: &mut StdioSession) {
         let checks: BTreeSet<_> = self.fetches.checks().chain(self.rests.checks()).collect();
         for check in checks {
-            if !core.lock().checks.is_out(check) {
+            if !core.life.is_out(check) {
                 self.end(check, session);
             }
         }
@@ -167,7 +167,7 @@ impl MetadataCalls {
         while session.unwritten_replies() < MAX_UNWRITTEN
             && let Some(Queued { call, request, .. }) = self.queue.front()
         {
-            let answer = if core.lock().checks.is_out(call.check) {
+            let answer = if core.life.is_out(call.check) {
                 self.rests.page(&self.pager, request, call).map(Ok)
             } else {
                 Some(Err(ended()))

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checks::CheckId;
 use super::core::{Core, MAX_GRACE};
+use super::life::{Order, Stray};
 use super::metadata::MetadataCalls;
 use super::verdict;
 use crate::class::Class;
@@ -97,8 +98,8 @@ async fn launch(core: &Core, stderr: StderrLog) -> Result<Launched, LaunchError>
 async fn time_to_kill(core: &Core) {
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     poll_fn(|cx| {
-        core.supervisor.register(cx.waker());
-        let Some(kill_at) = core.lock().kill_at else {
+        core.life.register(cx.waker());
+        let Some(kill_at) = core.life.kill_at() else {
             return Poll::Pending;
         };
         if timer.deadline() != kill_at.into() {
@@ -111,7 +112,7 @@ async fn time_to_kill(core: &Core) {
 
 fn fail_to_start(core: &Core, error: PluginError) {
     let plugin = &*core.name;
-    if core.fail(&error) {
+    if core.life.fail(&error) {
         tracing::info!(plugin, %error, "the admission plugin failed to start");
     }
 }
@@ -174,7 +175,7 @@ impl Supervisor {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
         for _ in 0..ROUNDS {
-            self.core.supervisor.register(cx.waker());
+            self.core.life.register(cx.waker());
             self.obey();
             let heard = self.session.poll(cx, &mut self.events).is_ready();
             if let Some(exit) = self.apply_events() {
@@ -192,22 +193,27 @@ impl Supervisor {
 
     /// Does what the handles of the plugin want: sends checks, or starts to end.
     fn obey(&mut self) {
-        let core = Arc::clone(&self.core);
-        let mut shared = core.lock();
-        if let Some(kill_at) = shared.kill_at {
-            drop(shared);
-            self.end(kill_at);
-            return;
-        }
-        if let Stage::Serving { .. } = self.stage {
-            while self.session.has_room()
-                && let Some((id, pin)) = shared.checks.send_next(core.options.window)
-            {
-                self.session
-                    .admit(admission(id, &pin, &core.services.service_url));
+        loop {
+            match self.core.life.next_order(self.window()) {
+                Order::End { kill_at } => return self.end(kill_at),
+                Order::Send(id, pin) => {
+                    let service_url = &self.core.services.service_url;
+                    self.session.admit(admission(id, &pin, service_url));
+                }
+                Order::Wait { oldest } => {
+                    self.oldest = oldest;
+                    return;
+                }
             }
         }
-        self.oldest = shared.checks.oldest();
+    }
+
+    /// Returns how many checks may be out at the plugin now.
+    fn window(&self) -> usize {
+        match self.stage {
+            Stage::Serving { .. } if self.session.has_room() => self.core.options.window,
+            _ => 0,
+        }
     }
 
     /// Asks the plugin to finish by `kill_at`, or sooner if that was said before.
@@ -233,7 +239,7 @@ impl Supervisor {
         let error =
             PluginError::new(&self.core.name, class, text).with_end(None, self.stderr.tail());
         let plugin = &*self.core.name;
-        if self.core.fail(&error) {
+        if self.core.life.fail(&error) {
             tracing::info!(plugin, %error, "the admission plugin is broken");
         }
         self.end(Instant::now() + MAX_GRACE);
@@ -295,7 +301,7 @@ impl Supervisor {
             self.break_off(Class::Version, text);
             return;
         }
-        if self.core.lock().state.connect() {
+        if self.core.life.connect() {
             tracing::debug!(plugin, plugin_version, "using deployment admission plugin");
             self.stage = Stage::Serving {
                 active: Instant::now(),
@@ -308,22 +314,27 @@ impl Supervisor {
         if let Stage::Ending { .. } = self.stage {
             return false;
         }
-        let decide = |id| Some((id, self.core.lock().checks.decide(id)?));
-        let Some((id, resolver)) = CheckId::from_wire(admission_id).and_then(decide) else {
-            let before = self.core.stray_verdicts.fetch_add(1, Ordering::Relaxed);
-            if before.is_multiple_of(STRAYS_PER_LINE) {
-                let (plugin, strays) = (&*self.core.name, before + 1);
-                tracing::warn!(
-                    plugin,
-                    strays,
-                    "ignored a verdict on a check that is not undecided"
-                );
+        let id = CheckId::from_wire(admission_id);
+        match self.core.life.decide(id) {
+            Ok(resolver) => {
+                resolver.resolve(verdict::outcome(&self.core.name, status));
+                if let Some(id) = id {
+                    self.calls.end(id, &mut self.session);
+                }
+                true
             }
-            return false;
-        };
-        resolver.resolve(verdict::outcome(&self.core.name, status));
-        self.calls.end(id, &mut self.session);
-        true
+            Err(Stray { before }) => {
+                if before.is_multiple_of(STRAYS_PER_LINE) {
+                    let (plugin, strays) = (&*self.core.name, before + 1);
+                    tracing::warn!(
+                        plugin,
+                        strays,
+                        "ignored a verdict on a check that is not undecided"
+                    );
+                }
+                false
+            }
+        }
     }
 
     fn called(&mut self, call: MetadataCall) {
@@ -359,7 +370,7 @@ impl Supervisor {
             .with_end(Some(exit.clone()), self.stderr.tail());
         if let Stage::Connecting { .. } = self.stage {
             fail_to_start(&self.core, error);
-        } else if self.core.fail(&error) && *exit != Exit::Success {
+        } else if self.core.life.fail(&error) && *exit != Exit::Success {
             let plugin = &*self.core.name;
             tracing::info!(plugin, %exit, "the admission plugin has crashed");
         }
@@ -448,10 +459,7 @@ impl Supervisor {
         let Some(cutoff) = now.checked_sub(after) else {
             return;
         };
-        let mut shared = self.core.lock();
-        let expired = shared.checks.expire(cutoff);
-        self.oldest = shared.checks.oldest();
-        drop(shared);
+        let expired = self.core.life.expire(cutoff);
         let plugin = &*self.core.name;
         tracing::warn!(
             plugin,
