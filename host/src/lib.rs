@@ -33,6 +33,7 @@ mod plugin;
 mod repository;
 mod session;
 mod source;
+mod sync;
 mod transport;
 
 pub use admission_proto::{

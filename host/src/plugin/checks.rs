@@ -170,7 +170,7 @@ impl CheckId {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(admission_model)))]
 mod tests {
     use super::*;
     use std::time::Duration;

@@ -4,17 +4,17 @@
 //! Every method locks once and briefly, and settles and wakes after that, because whoever
 //! is woken may ask again at once. No task and no clock: callers say what time it is.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
 use admission_proto::Pin;
-use futures_util::task::AtomicWaker;
 
 use super::checks::{CheckId, Checks};
 use super::promise::{Promise, Resolver};
 use super::state::{PluginState, State};
 use crate::error::{CheckError, PluginError};
+use crate::sync::{AtomicWaker, Mutex, MutexGuard};
 
 /// The life of one plugin.
 pub(crate) struct Life {

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
 use crate::error::CheckError;
+use crate::sync::{Mutex, MutexGuard};
 
 /// What a check ended with: `Ok` is an admission, and nothing else is.
 pub(crate) type Outcome = Result<(), CheckError>;
@@ -179,7 +180,7 @@ impl Shared {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(admission_model)))]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -95,7 +95,7 @@ impl State {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(admission_model)))]
 mod tests {
     use super::*;
     use crate::class::Class;
