@@ -3,6 +3,8 @@
 pub(crate) mod checks;
 mod core;
 mod life;
+#[cfg(test)]
+mod life_test;
 mod metadata;
 pub(crate) mod promise;
 mod services;

@@ -1,0 +1,265 @@
+//! The life of a plugin beside a model of it, while anything happens in any order.
+//!
+//! `PROPTEST_CASES=100000` goes deeper than the default of 256 cases.
+
+mod model;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake};
+use std::time::{Duration, Instant};
+
+use admission_proto::{Code, Pin, Status};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
+use proptest_state_machine::{StateMachineTest, prop_state_machine};
+
+use self::model::{Answer, Id, MAX_UNDECIDED, Model, PINS, Phase, Reply, Step, one_of, time_of};
+use super::checks::CheckId;
+use super::life::{Asked, Life, Order, Stamp, Stray};
+use super::promise::{Outcome, Promise, Wait};
+use super::verdict;
+use crate::error::{CheckError, Class, PluginError};
+
+prop_state_machine! {
+    #[test]
+    fn it_is_as_the_model_says_after_every_step(sequential 1..100 => System);
+}
+
+/// A life, and everything that was ever got from it.
+struct System {
+    life: Life,
+    plugin: Arc<str>,
+    epoch: Instant,
+    /// The promise of every check, in the order in which they were asked.
+    promises: Vec<Promise>,
+    waiters: Vec<Waiter>,
+}
+
+struct Waiter {
+    /// Taken when it gives up.
+    wait: Option<Wait>,
+    wakes: Arc<Wakes>,
+}
+
+impl StateMachineTest for System {
+    type SystemUnderTest = Self;
+    type Reference = Model;
+
+    fn init_test(_: &Model) -> Self {
+        let plugin: Arc<str> = "policy".into();
+        Self {
+            life: Life::new(Arc::clone(&plugin), MAX_UNDECIDED),
+            plugin,
+            epoch: Instant::now(),
+            promises: Vec::new(),
+            waiters: Vec::new(),
+        }
+    }
+
+    fn apply(mut system: Self, model: &Model, step: Step) -> Self {
+        assert_eq!(system.step(step), model.reply);
+        system
+    }
+
+    fn check_invariants(system: &Self, model: &Model) {
+        assert_eq!(system.life.state(), model.state);
+        assert_eq!(system.life.strays(), model.strays);
+        let kill_at = system.life.kill_at().map(|at| system.seconds(at));
+        assert_eq!(kill_at, model.kill_at);
+        for (number, check) in model.checks.iter().enumerate() {
+            let answer = answer_of(&system.promises[number]);
+            let (expected, is_out) = match check.phase {
+                Phase::Unsent => (None, false),
+                Phase::Out => (None, true),
+                Phase::Settled(answer) => (Some(answer), false),
+            };
+            assert_eq!(answer, expected);
+            assert_eq!(system.life.is_out(id_of(number)), is_out);
+        }
+        for (waiter, expected) in system.waiters.iter().zip(&model.waiters) {
+            let wakes = waiter.wakes.0.load(Ordering::Relaxed);
+            assert_eq!(wakes, u64::from(expected.woken));
+        }
+    }
+}
+
+impl System {
+    fn step(&mut self, step: Step) -> Reply {
+        match step {
+            Step::Ask { pin } => self.ask(pin),
+            Step::Order { window } => self.order(window),
+            Step::Verdict { id, code } => self.verdict(id, code),
+            Step::Connect => Reply::Done(self.life.connect()),
+            Step::Fail { error } => {
+                let error = PluginError::new(&self.plugin, Class::Crash, error.to_string());
+                Reply::Done(self.life.fail(&error))
+            }
+            Step::Close { kill_at } => Reply::Done(self.life.close(self.at(kill_at))),
+            Step::Clear => {
+                self.life.clear();
+                Reply::Nothing
+            }
+            Step::Expire { cutoff } => {
+                let expired = self.life.expire(self.at(cutoff));
+                let count = expired.len();
+                for resolver in expired {
+                    let plugin = Arc::clone(&self.plugin);
+                    let after = Duration::ZERO;
+                    resolver.resolve(Err(CheckError::TimedOut { plugin, after }));
+                }
+                Reply::Expired(count)
+            }
+            Step::Wait { check } => self.wait(check),
+            Step::GiveUp { waiter } => {
+                if let Some(waiter) = one_of(self.waiters.len(), waiter) {
+                    self.waiters[waiter].wait = None;
+                }
+                Reply::Nothing
+            }
+        }
+    }
+
+    fn ask(&mut self, pin: usize) -> Reply {
+        let number = self.promises.len();
+        let asked = self.life.check(&pin_of(pin), || Stamp {
+            nonce: nonce_of(number),
+            asked: self.at(time_of(number)),
+        });
+        let Asked { promise, launches } = asked;
+        let known = self
+            .promises
+            .iter()
+            .position(|known| known.same_as(&promise));
+        if let Some(check) = known {
+            return Reply::Asked { check, launches };
+        }
+        if let Some(answer) = answer_of(&promise) {
+            assert!(!launches);
+            return Reply::Refused(answer);
+        }
+        self.promises.push(promise);
+        let check = number;
+        Reply::Asked { check, launches }
+    }
+
+    fn order(&self, window: usize) -> Reply {
+        match self.life.next_order(window) {
+            Order::End { kill_at } => Reply::End {
+                kill_at: self.seconds(kill_at),
+            },
+            Order::Send(id, pin) => {
+                let check = (0..self.promises.len()).find(|&number| id_of(number) == id);
+                let pin = (0..PINS).find(|&number| pin_of(number) == pin);
+                let (check, pin) = check.zip(pin).expect("what is sent was asked");
+                Reply::Send { check, pin }
+            }
+            Order::Wait { oldest } => Reply::Idle {
+                oldest: oldest.map(|oldest| self.seconds(oldest)),
+            },
+        }
+    }
+
+    fn verdict(&self, id: Id, code: i32) -> Reply {
+        let count = self.promises.len();
+        let id = match id {
+            Id::Of(check) => one_of(count, check).map(id_of),
+            Id::Forged(check) => one_of(count, check).map(|check| spelled(check, !nonce_of(check))),
+            Id::Future => Some(id_of(count)),
+            Id::Garbled => None,
+        };
+        match self.life.decide(id) {
+            Ok(resolver) => {
+                let status = Status::new(Code::from(code), "");
+                resolver.resolve(verdict::outcome(&self.plugin, status));
+                Reply::Done(true)
+            }
+            Err(Stray { before }) => {
+                assert_eq!(self.life.strays(), before + 1);
+                Reply::Done(false)
+            }
+        }
+    }
+
+    fn wait(&mut self, check: usize) -> Reply {
+        let Some(check) = one_of(self.promises.len(), check) else {
+            return Reply::Nothing;
+        };
+        let mut wait = self.promises[check].wait();
+        let wakes = Arc::new(Wakes(AtomicU64::new(0)));
+        let waker = Arc::clone(&wakes).into();
+        let pending = match wait.poll_unpin(&mut Context::from_waker(&waker)) {
+            Poll::Ready(_) => false,
+            Poll::Pending => {
+                let wait = Some(wait);
+                self.waiters.push(Waiter { wait, wakes });
+                true
+            }
+        };
+        Reply::Done(pending)
+    }
+
+    fn at(&self, second: u64) -> Instant {
+        self.epoch + Duration::from_secs(second)
+    }
+
+    fn seconds(&self, at: Instant) -> u64 {
+        at.duration_since(self.epoch).as_secs()
+    }
+}
+
+/// Counts how often a waiter is woken.
+struct Wakes(AtomicU64);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Returns what the promise answers, if it does.
+fn answer_of(promise: &Promise) -> Option<Answer> {
+    let outcome = promise.wait().now_or_never();
+    assert_eq!(outcome.is_some(), promise.is_settled());
+    outcome.map(|outcome| answer(&outcome))
+}
+
+fn answer(outcome: &Outcome) -> Answer {
+    match outcome {
+        Ok(()) => Answer::Verdict(0),
+        Err(CheckError::Denied { status, .. } | CheckError::Rejected { status, .. }) => {
+            Answer::Verdict(status.code.number())
+        }
+        Err(CheckError::Aborted { .. }) => Answer::Aborted,
+        Err(CheckError::TimedOut { .. }) => Answer::TimedOut,
+        Err(CheckError::Overloaded { pending, .. }) => {
+            assert_eq!(*pending, MAX_UNDECIDED);
+            Answer::Overloaded
+        }
+        Err(CheckError::Plugin(error)) => {
+            let number = error.to_string();
+            Answer::Failed(number.parse().expect("the number of an error"))
+        }
+    }
+}
+
+fn pin_of(pin: usize) -> Pin {
+    Pin::new(&format!("package{pin}"), &"a".repeat(40)).expect("a valid pin")
+}
+
+/// A random part that differs from that of every other check.
+fn nonce_of(check: usize) -> u128 {
+    u128::MAX / (check as u128 + 3)
+}
+
+fn id_of(check: usize) -> CheckId {
+    spelled(check, nonce_of(check))
+}
+
+fn spelled(check: usize, nonce: u128) -> CheckId {
+    let mut bytes = (check as u64).to_be_bytes().to_vec();
+    bytes.extend(nonce.to_be_bytes());
+    let wire = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    CheckId::from_wire(&wire).expect("it is spelled as the host spells it")
+}
