@@ -20,7 +20,8 @@ use super::checks::CheckId;
 use super::life::{Asked, Life, Order, Stamp, Stray};
 use super::promise::{Outcome, Promise, Wait};
 use super::verdict;
-use crate::error::{CheckError, Class, PluginError};
+use crate::class::Class;
+use crate::error::{CheckError, PluginError};
 
 prop_state_machine! {
     #[test]
