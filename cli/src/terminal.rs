@@ -104,7 +104,9 @@ impl Terminal {
         let ours = Targets::new()
             .with_default(level.min(LevelFilter::WARN))
             .with_target("admit", level)
-            .with_target("admission_host", level);
+            .with_target("admission_host", level)
+            // Told by `admit` itself, and once.
+            .with_target("admission_host::end", level.min(LevelFilter::ERROR));
         let lines = tracing_subscriber::fmt::layer()
             .without_time()
             .with_target(false)

@@ -19,6 +19,10 @@
 //! # }
 //! ```
 //!
+//! Logs are [`tracing`] events with a field `plugin`: what plugins themselves say has the
+//! target `admission_host::plugin`, and how they failed, which their checks say too, has
+//! `admission_host::end`.
+//!
 //! What a native plugin may do is not restricted: it runs as the user who runs the
 //! host. A component gets nothing but its three streams, clocks and random numbers.
 

@@ -4,8 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the host, from the bottom up. Those of one row do not know each other.
-const MODULES: [&[&str]; 7] = [
-    &["class", "log", "repository"],
+///
+/// `waker` is a module of the crate `model`, which compiles `sync` for itself.
+const MODULES: [&[&str]; 8] = [
+    &["waker"],
+    &["class", "log", "repository", "sync"],
     &["transport"],
     &["error", "source"],
     &["session"],

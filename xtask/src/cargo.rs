@@ -32,6 +32,7 @@ struct Artifact {
 #[derive(Deserialize)]
 struct Target {
     name: String,
+    kind: Vec<String>,
 }
 
 impl Cargo {
@@ -105,12 +106,31 @@ impl Cargo {
     /// If it cannot be built.
     pub(crate) fn build(&self, name: &str, target: Option<&str>) -> anyhow::Result<PathBuf> {
         let mut command = self.command("build");
-        command.args(["--release", "--locked", "--package", name, "--bin", name]);
-        command.arg("--message-format=json-render-diagnostics");
+        command.args(["--release", "--package", name, "--bin", name]);
         if let Some(target) = target {
             command.args(["--target", target]);
         }
+        self.built(command, name)
+    }
+
+    /// Builds everything as the tests need it and returns where the binary `name` is.
+    ///
+    /// A build of that binary alone would choose other features of some libraries, and
+    /// compile the engine once more.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be built.
+    pub(crate) fn build_with_tests(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let mut command = self.command("test");
+        command.args(["--workspace", "--no-run"]);
+        self.built(command, name)
+    }
+
+    /// Runs a command that builds, and returns where it has put the binary `name`.
+    fn built(&self, mut command: Command, name: &str) -> anyhow::Result<PathBuf> {
         let built = command
+            .args(["--locked", "--message-format=json-render-diagnostics"])
             .stderr(Stdio::inherit())
             .output()
             .context("cannot run cargo")?;
@@ -124,11 +144,17 @@ impl Cargo {
             let artifact: Artifact =
                 serde_json::from_slice(message).context("cannot read what cargo build says")?;
             let is_it = artifact.reason == "compiler-artifact"
-                && artifact.target.is_some_and(|target| target.name == name);
+                && artifact.target.is_some_and(|target| target.is_binary(name));
             if let (true, Some(executable)) = (is_it, artifact.executable) {
                 return Ok(executable);
             }
         }
         bail!("cargo built {name} and did not say where")
+    }
+}
+
+impl Target {
+    fn is_binary(&self, name: &str) -> bool {
+        self.name == name && self.kind.iter().any(|kind| kind == "bin")
     }
 }

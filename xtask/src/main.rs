@@ -10,8 +10,9 @@ mod demo;
 mod wasm_target;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
+use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
 use crate::cargo::Cargo;
@@ -88,12 +89,14 @@ fn test(cargo: &Cargo, args: &[OsString], binary_args: &[OsString]) -> anyhow::R
 
 fn soak(cargo: &Cargo, seconds: f64, seed: Option<u64>) -> anyhow::Result<()> {
     wasm_target::ensure()?;
-    let mut soak = cargo.command("run");
-    soak.args(["--locked", "--quiet", "--package", "conformance"]);
-    soak.args(["--bin", "soak", "--"]);
+    let mut soak = Command::new(cargo.build_with_tests("soak")?);
     soak.arg("--seconds").arg(format!("{seconds:.0}"));
     if let Some(seed) = seed {
         soak.arg("--seed").arg(seed.to_string());
     }
-    cargo.run(&mut soak)
+    let status = soak.status().context("cannot run the soak")?;
+    if !status.success() {
+        bail!("the soak failed: {status}");
+    }
+    Ok(())
 }

@@ -35,6 +35,10 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 /// above half of it, so only refusals to a plugin that never reads get there.
 const MAX_UNREAD: usize = 16 << 20;
 
+/// Target of the events about a plugin that failed. What they say is also the error of
+/// its checks, so who shows those may want to filter it out.
+const END: &str = "admission_host::end";
+
 /// Rounds of the loop before other tasks get their turn.
 const ROUNDS: usize = 32;
 
@@ -113,7 +117,7 @@ async fn time_to_kill(core: &Core) {
 fn fail_to_start(core: &Core, error: PluginError) {
     let plugin = &*core.name;
     if core.life.fail(&error) {
-        tracing::info!(plugin, %error, "the admission plugin failed to start");
+        tracing::warn!(target: END, plugin, %error, "the admission plugin failed to start");
     }
 }
 
@@ -240,7 +244,7 @@ impl Supervisor {
             PluginError::new(&self.core.name, class, text).with_end(None, self.stderr.tail());
         let plugin = &*self.core.name;
         if self.core.life.fail(&error) {
-            tracing::info!(plugin, %error, "the admission plugin is broken");
+            tracing::warn!(target: END, plugin, %error, "the admission plugin is broken");
         }
         self.end(Instant::now() + MAX_GRACE);
     }
@@ -372,7 +376,7 @@ impl Supervisor {
             fail_to_start(&self.core, error);
         } else if self.core.life.fail(&error) && *exit != Exit::Success {
             let plugin = &*self.core.name;
-            tracing::info!(plugin, %exit, "the admission plugin has crashed");
+            tracing::warn!(target: END, plugin, %exit, "the admission plugin has crashed");
         }
     }
 
