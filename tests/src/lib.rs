@@ -23,10 +23,7 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// How long a test may take before it counts as hanging. Nothing is asserted of it.
 const GUARD: Duration = Duration::from_secs(120);
 
-/// What [`in_every_mode!`] calls the tests that it makes of one body.
-pub const MODES: [&str; 2] = ["native", "component"];
-
-/// Defines a test whose one body runs in every mode.
+/// Defines a test whose one body runs in every mode, once under the name of each.
 #[macro_export]
 macro_rules! in_every_mode {
     ($($(#[$attribute:meta])* async fn $name:ident($mode:ident: Mode) $body:block)*) => {$(

@@ -25,6 +25,15 @@ impl Mode {
     /// Every mode there is.
     pub const ALL: [Self; 2] = [Self::Native, Self::Component];
 
+    /// Returns what [`in_every_mode!`](crate::in_every_mode) calls the tests in this mode.
+    #[must_use]
+    pub const fn test_name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Component => "component",
+        }
+    }
+
     /// Returns the fixture that does what its `argument` says; with an empty one, what
     /// the name of each package says.
     #[must_use]

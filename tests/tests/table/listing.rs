@@ -9,7 +9,7 @@ use std::env;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use conformance::MODES;
+use conformance::Mode;
 use serde_json::Value;
 
 /// The tests of the workspace that run unless they are asked not to.
@@ -42,14 +42,21 @@ impl Listing {
     /// Returns the modes in which a shared test runs; none if it is not shared.
     pub(crate) fn modes_of(&self, test: &str) -> Vec<&'static str> {
         let runs_in = |mode: &&str| self.has(&format!("{test}::{mode}"));
-        MODES.into_iter().filter(runs_in).collect()
+        Mode::ALL
+            .map(Mode::test_name)
+            .into_iter()
+            .filter(runs_in)
+            .collect()
     }
 
     /// Returns the names of the tests that run in any mode.
     pub(crate) fn shared(&self) -> BTreeSet<String> {
         let shared = self.0.iter().filter_map(|test| {
             let (test, mode) = test.rsplit_once("::")?;
-            MODES.contains(&mode).then(|| test.to_owned())
+            Mode::ALL
+                .iter()
+                .any(|known| known.test_name() == mode)
+                .then(|| test.to_owned())
         });
         shared.collect()
     }

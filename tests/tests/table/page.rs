@@ -1,6 +1,6 @@
 //! The page with the table, read.
 
-use conformance::MODES;
+use conformance::Mode;
 
 const PAGE: &str = include_str!("../../../docs/conformance.md");
 
@@ -99,7 +99,10 @@ fn modes_of(number: &str, cell: &str) -> Option<Vec<&'static str>> {
         _ => Some(
             cell.split(", ")
                 .map(|name| {
-                    let mode = MODES.into_iter().find(|mode| *mode == name);
+                    let mode = Mode::ALL
+                        .map(Mode::test_name)
+                        .into_iter()
+                        .find(|mode| *mode == name);
                     mode.unwrap_or_else(|| panic!("row {number}: there is no mode {name:?}"))
                 })
                 .collect(),
