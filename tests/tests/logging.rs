@@ -109,23 +109,23 @@ in_every_mode! {
         logged.assert_said_once(Level::INFO, r"one\ntwo\r\u{1b}[2Jthree");
     }
 
-    async fn a_failure_to_start_is_one_line(mode: Mode) {
+    async fn a_failure_to_start_is_one_warning(mode: Mode) {
         let logged = Logged::new(mode, "failing", "exit-3");
         for package in ["a", "b"] {
             error_of(&logged.plugin.check_admission(&pin(package))).await;
         }
         logged.plugin.close(GRACE).await;
-        logged.assert_said_once(Level::INFO, "the admission plugin failed to start");
+        logged.assert_said_once(Level::WARN, "the admission plugin failed to start");
     }
 
-    async fn a_crash_is_one_line_and_an_exit_that_says_all_is_well_is_none(mode: Mode) {
+    async fn a_crash_is_one_warning_and_an_exit_that_says_all_is_well_is_none(mode: Mode) {
         for (order, count) in [("exit/7", 1), ("exit/0", 0)] {
             let logged = Logged::new(mode, &order.replace('/', "-"), "");
             error_of(&logged.plugin.check_admission(&pin(order))).await;
             logged.plugin.close(GRACE).await;
             let crashes = logged.saying("the admission plugin has crashed");
             assert_eq!(crashes.len(), count, "{order}");
-            assert!(crashes.iter().all(|line| line.level == Level::INFO));
+            assert!(crashes.iter().all(|line| line.level == Level::WARN));
         }
     }
 
