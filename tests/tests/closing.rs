@@ -49,7 +49,7 @@ async fn assert_aborted(promises: &[Promise]) {
 }
 
 /// Waits for what is to happen before the grace of some other plugin is over, which
-/// begins first and is as long as a grace can be.
+/// begins first and is as long as a grace can be. It must need no compiling.
 async fn sooner_than_a_grace<T>(mode: Mode, what: impl AsyncFnOnce() -> T) -> T {
     let (stuck, _) = running(&host(), mode, "stubborn").await;
     let grace = stuck.close(FOR_EVER);
@@ -89,22 +89,19 @@ in_every_mode! {
 
     async fn while_it_launches_the_deadline_of_the_caller_holds(mode: Mode) {
         let lines = Lines::collect();
-        sooner_than_a_grace(mode, async || {
-            for (argument, moment) in STUCK_LAUNCHING {
-                for (name, grace) in [("closed-at-once", Duration::ZERO), ("closed-soon", BRIEF)] {
-                    let name = format!("{name}-{argument}-{mode:?}");
-                    let fixture = Named::new(mode, &name, argument);
-                    let plugin = Plugin::new(&host(), fixture.source.clone());
-                    let promises = ask(&plugin, 3);
-                    lines.wait_for(&name, moment).await;
-                    assert_eq!(plugin.state(), PluginState::Launching);
-                    let closing = plugin.close(grace);
-                    assert_aborted(&promises).await;
-                    assert_eq!(closing.await, Exit::KilledByHost);
-                }
+        for (argument, moment) in STUCK_LAUNCHING {
+            for (name, grace) in [("closed-at-once", Duration::ZERO), ("closed-soon", BRIEF)] {
+                let name = format!("{name}-{argument}-{mode:?}");
+                let fixture = Named::new(mode, &name, argument);
+                let plugin = Plugin::new(&host(), fixture.source.clone());
+                let promises = ask(&plugin, 3);
+                lines.wait_for(&name, moment).await;
+                assert_eq!(plugin.state(), PluginState::Launching);
+                let exit = sooner_than_a_grace(mode, async || plugin.close(grace).await).await;
+                assert_eq!(exit, Exit::KilledByHost);
+                assert_aborted(&promises).await;
             }
-        })
-        .await;
+        }
     }
 
     async fn before_it_connects_it_may_end_by_itself(mode: Mode) {
@@ -136,15 +133,12 @@ in_every_mode! {
     }
 
     async fn while_it_runs_the_deadline_of_the_caller_holds(mode: Mode) {
-        sooner_than_a_grace(mode, async || {
-            for grace in [Duration::ZERO, BRIEF] {
-                let (plugin, promise) = running(&host(), mode, "stubborn").await;
-                let closing = plugin.close(grace);
-                assert_aborted(&[promise]).await;
-                assert_eq!(closing.await, Exit::KilledByHost);
-            }
-        })
-        .await;
+        for grace in [Duration::ZERO, BRIEF] {
+            let (plugin, promise) = running(&host(), mode, "stubborn").await;
+            let exit = sooner_than_a_grace(mode, async || plugin.close(grace).await).await;
+            assert_eq!(exit, Exit::KilledByHost);
+            assert_aborted(&[promise]).await;
+        }
     }
 
     async fn a_deadline_of_more_than_five_seconds_is_five_seconds(mode: Mode) {
@@ -181,13 +175,18 @@ in_every_mode! {
     }
 
     async fn a_broken_plugin_that_lives_on_is_killed_at_the_deadline(mode: Mode) {
-        sooner_than_a_grace(mode, async || {
-            let plugin = Plugin::new(&host(), mode.fixture("stubborn-broken"));
-            let broken = error_of(&plugin.check_admission(&pin("a"))).await;
-            assert_eq!(broken.class(), Class::Protocol);
-            assert_eq!(plugin.close(BRIEF).await, Exit::KilledByHost);
-        })
-        .await;
+        let host = host();
+        let broken = async || {
+            let plugin = Plugin::new(&host, mode.fixture("stubborn-broken"));
+            let error = error_of(&plugin.check_admission(&pin("a"))).await;
+            assert_eq!(error.class(), Class::Protocol);
+            plugin
+        };
+        // From here it is compiled. That it is broken begins a grace of its own, which
+        // must not be over first either.
+        broken().await.close(Duration::ZERO).await;
+        let exit = sooner_than_a_grace(mode, async || broken().await.close(BRIEF).await).await;
+        assert_eq!(exit, Exit::KilledByHost);
     }
 
     async fn twice_is_as_good_as_once(mode: Mode) {
@@ -199,8 +198,8 @@ in_every_mode! {
     }
 
     async fn the_shortest_of_several_deadlines_counts(mode: Mode) {
+        let (plugin, _) = running(&host(), mode, "stubborn").await;
         sooner_than_a_grace(mode, async || {
-            let (plugin, _) = running(&host(), mode, "stubborn").await;
             let patient = plugin.close(FOR_EVER);
             assert_eq!(plugin.close(BRIEF).await, Exit::KilledByHost);
             assert_eq!(patient.await, Exit::KilledByHost);
