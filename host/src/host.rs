@@ -1,5 +1,6 @@
 //! The host: what all plugins of one program share.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::log::LogLevel;
 use crate::plugin::{Core, Plugin, PluginOptions, Services};
 use crate::repository::Repository;
 use crate::source::Source;
+use crate::transport::native::GuardCommand;
 
 /// The CIPD service of the Chromium project.
 const SERVICE_URL: &str = "https://chrome-infra-packages.appspot.com";
@@ -28,6 +30,7 @@ pub struct Host(Arc<Inner>);
 struct Inner {
     services: Arc<Services>,
     component_cache: Option<PathBuf>,
+    guard: Option<GuardCommand>,
     plugins: Mutex<Vec<Weak<Core>>>,
 }
 
@@ -39,6 +42,7 @@ pub struct HostOptions {
     repository: Option<Arc<dyn Repository>>,
     plugin_log_level: LogLevel,
     component_cache: Option<PathBuf>,
+    guard: Option<GuardCommand>,
     name: String,
     version: String,
 }
@@ -57,6 +61,7 @@ impl HostOptions {
             repository: None,
             plugin_log_level: LogLevel::default(),
             component_cache: None,
+            guard: None,
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -94,6 +99,26 @@ impl HostOptions {
         self
     }
 
+    /// Sets the program that keeps each native plugin contained, and its first
+    /// arguments; it calls [`guard::run`](crate::guard::run) with those that follow them.
+    ///
+    /// With a guard, nothing that a plugin has started is left when it has ended, nor
+    /// when this process was killed. Without one, a descendant that has left the plugin's
+    /// process group may be. `docs/containment.md` has the details.
+    ///
+    /// `/proc/self/exe` names the program that runs now, whatever has become of its file.
+    /// A name without a slash would be looked up in the plugin's `PATH`.
+    #[must_use]
+    pub fn guard(
+        mut self,
+        program: impl Into<OsString>,
+        arguments: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Self {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        self.guard = Some(GuardCommand::new(program.into(), arguments));
+        self
+    }
+
     /// Sets what plugins are told about the program that asks; for their logs.
     #[must_use]
     pub fn name_and_version(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
@@ -109,6 +134,7 @@ impl fmt::Debug for HostOptions {
             .field("service_url", &self.service_url)
             .field("plugin_log_level", &self.plugin_log_level)
             .field("component_cache", &self.component_cache)
+            .field("guard", &self.guard)
             .finish_non_exhaustive()
     }
 }
@@ -129,6 +155,7 @@ impl Host {
         Self(Arc::new(Inner {
             services: Arc::new(services),
             component_cache: options.component_cache,
+            guard: options.guard,
             plugins: Mutex::default(),
         }))
     }
@@ -171,11 +198,12 @@ impl Plugin {
         let Inner {
             services,
             component_cache,
+            guard,
             ..
         } = &*host.0;
         let core = Arc::new(Core::new(
             source.plugin_name(),
-            source.into_launcher(component_cache.clone(), &services.runtime),
+            source.into_launcher(guard.clone(), component_cache.clone(), &services.runtime),
             options,
             Arc::clone(services),
         ));

@@ -56,5 +56,5 @@ pub use repository::{
 };
 pub use source::Source;
 pub use transport::Exit;
-pub use transport::native::NativeCommand;
+pub use transport::native::{NativeCommand, guard};
 pub use transport::wasm::Component;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::transport::Launcher;
-use crate::transport::native::NativeCommand;
+use crate::transport::native::{GuardCommand, NativeCommand, NativeLauncher};
 use crate::transport::wasm::{Component, WasmLauncher};
 
 /// What a plugin is made from: a program or a component.
@@ -28,15 +28,16 @@ impl Source {
         }
     }
 
-    /// Returns what starts the plugin, with the folder for compiled components and the
-    /// runtime that it runs on.
+    /// Returns what starts the plugin, with what keeps a program contained, the folder
+    /// for compiled components and the runtime that they run on.
     pub(crate) fn into_launcher(
         self,
+        guard: Option<GuardCommand>,
         component_cache: Option<PathBuf>,
         runtime: &Handle,
     ) -> Box<dyn Launcher> {
         match self {
-            Self::Native(command) => Box::new(command),
+            Self::Native(command) => Box::new(NativeLauncher::new(command, guard)),
             Self::Component(component) => {
                 let runtime = runtime.clone();
                 Box::new(WasmLauncher::new(component, component_cache, runtime))

@@ -57,8 +57,23 @@ pub(crate) trait Instance: Send {
     /// called again once it was ready.
     fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit>;
 
+    /// Waits, once `poll_exit` was ready, until nothing else is left, either. Must not
+    /// be called again once it was ready.
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<Remains> {
+        Poll::Ready(Remains::Nothing)
+    }
+
     /// Makes `poll_exit` ready soon, with [`Exit::KilledByHost`] unless it ended before.
     fn kill(&mut self);
+}
+
+/// What is left of a plugin after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remains {
+    /// Nothing, as far as anybody can tell.
+    Nothing,
+    /// Processes, maybe: there are some that must not be killed, or nobody could look.
+    Processes,
 }
 
 /// How a plugin ended.
@@ -119,6 +134,14 @@ pub(crate) enum LaunchError {
         /// The reference's words for it.
         words: String,
         /// The system's own.
+        source: io::Error,
+    },
+    /// The guard that was to start the executable did not even try.
+    #[error("failed to launch the plugin: its guard `{}` does not work", program.display())]
+    Guard {
+        /// The program that was to be the guard.
+        program: PathBuf,
+        /// What became of it.
         source: io::Error,
     },
     /// The file of a component cannot be read.

@@ -23,7 +23,7 @@ use crate::log::PluginLog;
 use crate::session::stdio::StdioSession;
 use crate::session::{Event, MetadataCall, Violation};
 use crate::transport::stderr::StderrLog;
-use crate::transport::{Exit, LaunchError, Launched};
+use crate::transport::{Exit, LaunchError, Launched, Remains};
 
 /// How long a plugin may live on after its output has ended.
 const OUTPUT_ENDED_GRACE: Duration = Duration::from_millis(50);
@@ -80,7 +80,17 @@ async fn supervise(core: &Arc<Core>) -> Exit {
         }
     };
     let mut supervisor = Supervisor::new(Arc::clone(core), launched, stderr);
-    poll_fn(|cx| supervisor.poll(cx)).await
+    let exit = poll_fn(|cx| supervisor.poll(cx)).await;
+    // Whoever waits for a verdict knows already; whoever closes waits for this.
+    let remains = poll_fn(|cx| supervisor.session.poll_gone(cx)).await;
+    if remains == Remains::Processes {
+        let plugin = &*core.name;
+        tracing::warn!(
+            plugin,
+            "the admission plugin may have left processes behind"
+        );
+    }
+    exit
 }
 
 async fn launch(core: &Core, stderr: StderrLog) -> Result<Launched, LaunchError> {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Event;
 use crate::repository::MetadataPage;
-use crate::transport::{Exit, Instance, Launched};
+use crate::transport::{Exit, Instance, Launched, Remains};
 use inbox::Inbox;
 use outbox::Outbox;
 
@@ -91,6 +91,11 @@ impl StdioSession {
     /// Kills the plugin.
     pub(crate) fn kill(&mut self) {
         self.instance.kill();
+    }
+
+    /// Waits, once the plugin has exited, until nothing of it is left.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains> {
+        self.instance.poll_gone(cx)
     }
 
     /// Stops listening to what the plugin says; its output is still read.

@@ -1,27 +1,26 @@
 //! A plugin that is a subprocess.
 
 mod child;
+mod ended;
+pub mod guard;
+mod guarded;
+mod instance;
 mod output;
+mod process;
 mod spawn;
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::pin::Pin;
 use std::process::Command;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Once};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::io::unix::AsyncFd;
-use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
 use super::stderr::StderrLog;
-use super::{Exit, Instance, LaunchError, Launched, Launcher};
-use child::Child;
-use output::{Output, Rest};
+use super::{LaunchError, Launched, Launcher};
+pub(crate) use guarded::GuardCommand;
 
 /// Variables that a plugin sees of the host's environment unless told otherwise:
 /// enough to find programs and to print dates and messages, and no secrets.
@@ -37,6 +36,13 @@ pub struct NativeCommand {
     argv: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     environment: Environment,
+}
+
+/// A command, and the guard under which it is to run.
+#[derive(Debug, Clone)]
+pub(crate) struct NativeLauncher {
+    command: NativeCommand,
+    guard: Option<GuardCommand>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,23 +80,23 @@ impl NativeCommand {
 
     /// Returns the base name of the executable.
     pub(crate) fn plugin_name(&self) -> Arc<str> {
-        let executable = self
-            .argv
-            .first()
-            .map(OsString::as_os_str)
-            .unwrap_or_default();
+        let executable = self.executable();
         let name = Path::new(executable).file_name().unwrap_or(executable);
         admission_proto::escape(&name.to_string_lossy()).into()
+    }
+
+    fn to_std(&self) -> Command {
+        let mut command = Command::new(self.executable());
+        command.args(self.argv.iter().skip(1));
+        self.set_environment(&mut command);
+        command
     }
 
     #[expect(
         clippy::disallowed_methods,
         reason = "the plugin's environment is taken from the host's"
     )]
-    fn to_std(&self) -> Result<Command, LaunchError> {
-        let (executable, arguments) = self.argv.split_first().ok_or(LaunchError::EmptyCommand)?;
-        let mut command = Command::new(executable);
-        command.args(arguments);
+    fn set_environment(&self, command: &mut Command) {
         if self.environment == Environment::AllowList {
             command.env_clear();
             for name in ENVIRONMENT {
@@ -100,7 +106,6 @@ impl NativeCommand {
             }
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        Ok(command)
     }
 
     fn executable(&self) -> &OsStr {
@@ -111,107 +116,55 @@ impl NativeCommand {
     }
 }
 
-impl Launcher for NativeCommand {
+impl NativeLauncher {
+    pub(crate) fn new(command: NativeCommand, guard: Option<GuardCommand>) -> Self {
+        Self { command, guard }
+    }
+}
+
+impl Launcher for NativeLauncher {
     /// Spawning takes a moment and is never given up: whoever closes the plugin gets
-    /// the child, to be killed and reaped in order.
+    /// the process, to be killed and reaped in order. A guard may take longer.
     fn launch(
         &self,
         stderr: StderrLog,
-        _: CancellationToken,
+        cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<Launched, LaunchError>> {
-        let this = self.clone();
+        let Self { command, guard } = self.clone();
         async move {
-            let command = this.to_std()?;
-            let error = |source| spawn::error(this.executable(), source);
-            let spawned = spawn::spawn(command).await.map_err(error)?;
-            launched(spawned, stderr).map_err(error)
+            if command.argv.is_empty() {
+                return Err(LaunchError::EmptyCommand);
+            }
+            match guard {
+                Some(guard) => launch_guarded(command, guard, cancel, stderr).await,
+                None => launch(command, stderr).await,
+            }
         }
         .boxed()
     }
 }
 
-/// Registers what was spawned with the runtime.
-fn launched(spawned: spawn::Spawned, stderr: StderrLog) -> std::io::Result<Launched> {
-    let rest = Arc::new(Rest::default());
-    let stdout = Output::new(spawned.stdout, Arc::clone(&rest))?;
-    let instance = NativeInstance {
-        exited: spawned.child.watch()?,
-        child: spawned.child,
-        stderr: Some(Output::new(spawned.stderr, Arc::clone(&rest))?),
-        log: stderr,
-        rest,
-        killed: false,
-    };
-    Ok(Launched {
-        stdin: Box::pin(pipe::Sender::from_owned_fd(spawned.stdin)?),
-        stdout: Box::pin(stdout),
-        instance: Box::new(instance),
-    })
+async fn launch_guarded(
+    command: NativeCommand,
+    guard: GuardCommand,
+    cancel: CancellationToken,
+    stderr: StderrLog,
+) -> Result<Launched, LaunchError> {
+    let executable = command.executable().to_owned();
+    let (guarded, pipes) = guard.start(command, cancel).await?;
+    instance::launched(guarded, pipes, stderr).map_err(|source| spawn::error(&executable, source))
 }
 
-struct NativeInstance {
-    /// Readable once the child is a zombie.
-    exited: AsyncFd<OwnedFd>,
-    child: Child,
-    /// `None` once it has ended.
-    stderr: Option<Output>,
-    log: StderrLog,
-    rest: Arc<Rest>,
-    killed: bool,
-}
-
-impl Instance for NativeInstance {
-    fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
-        self.read_stderr(cx);
-        loop {
-            // An error here would be the runtime's own end, which drops this task anyway.
-            let Ok(mut ready) = std::task::ready!(self.exited.poll_read_ready(cx)) else {
-                return Poll::Pending;
-            };
-            if self.child.has_exited() {
-                break;
-            }
-            ready.clear_ready();
-        }
-        // From here the pipes give what is in them, and never wait for a grandchild.
-        self.rest.begin();
-        let exit = self.child.reap(self.killed);
-        self.read_stderr(cx);
-        self.log.finish();
-        Poll::Ready(exit)
-    }
-
-    fn kill(&mut self) {
-        self.killed = true;
-        self.child.kill();
-    }
-}
-
-impl NativeInstance {
-    fn read_stderr(&mut self, cx: &mut Context<'_>) {
-        let mut chunk = [0; 8 << 10];
-        while let Some(stderr) = &mut self.stderr {
-            match stderr.poll_chunk(cx, &mut chunk) {
-                Poll::Ready(Ok(0) | Err(_)) => self.stderr = None,
-                Poll::Ready(Ok(n)) => self.log.write(&chunk[..n]),
-                Poll::Pending => return,
-            }
-        }
-    }
-}
-
-impl Output {
-    fn poll_chunk(
-        &mut self,
-        cx: &mut Context<'_>,
-        chunk: &mut [u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let mut buf = tokio::io::ReadBuf::new(chunk);
-        std::task::ready!(tokio::io::AsyncRead::poll_read(
-            Pin::new(self),
-            cx,
-            &mut buf
-        ))?;
-        Poll::Ready(Ok(buf.filled().len()))
-    }
+async fn launch(command: NativeCommand, stderr: StderrLog) -> Result<Launched, LaunchError> {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            "no guard was configured: what a plugin starts in a process group of its own may \
+             outlive it"
+        );
+    });
+    let error = |source| spawn::error(command.executable(), source);
+    let (child, pipes) = child::spawn(command.to_std()).await.map_err(error)?;
+    let child = child.watched().map_err(error)?;
+    instance::launched(child, pipes, stderr).map_err(error)
 }

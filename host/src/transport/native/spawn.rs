@@ -6,51 +6,55 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::ptr;
 use std::sync::OnceLock;
 use std::thread;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::child::Child;
+use super::process::Process;
 use crate::transport::LaunchError;
 
 /// Spawns that may wait for the thread; one takes about a millisecond.
 const QUEUE: usize = 16;
 
-/// A child and the host's ends of its pipes.
-pub(super) struct Spawned {
-    pub(super) child: Child,
+/// The host's ends of a child's pipes.
+pub(super) struct Pipes {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
 
-struct Job {
-    command: Command,
-    spawned: oneshot::Sender<io::Result<Spawned>>,
-}
+/// Spawns something, on its thread.
+type Job = Box<dyn FnOnce() + Send>;
 
-/// Spawns `command` as the leader of a process group of its own.
+/// Runs `spawn` on the spawning thread of this process, and returns what it returns.
+///
+/// A child's parent-death signal is bound to the *thread* that forked it, so plugins
+/// must not be spawned from a thread that may end before they do.
 ///
 /// # Cancel safety
 ///
-/// When the future is dropped, a child that was spawned for it is killed.
-pub(super) async fn spawn(command: Command) -> io::Result<Spawned> {
+/// When the future is dropped, what was spawned for it is dropped, too.
+pub(super) async fn on_spawner<T: Send + 'static>(
+    spawn: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let (spawned, answer) = oneshot::channel();
-    let job = Job { command, spawned };
+    let job = Box::new(move || {
+        // Nobody waits any more: what was spawned is dropped.
+        let _abandoned = spawned.send(spawn());
+    });
     let gone = |_| io::Error::other("the spawning thread has ended");
     spawner()?.send(job).await.map_err(|_| gone(()))?;
     answer.await.map_err(|_| gone(()))?
 }
 
-/// Returns the way to the spawning thread of this process.
-///
-/// A child's parent-death signal is bound to the *thread* that forked it, so plugins
-/// must not be spawned from a thread that may end before they do.
 fn spawner() -> io::Result<&'static mpsc::Sender<Job>> {
     static SPAWNER: OnceLock<mpsc::Sender<Job>> = OnceLock::new();
     if let Some(spawner) = SPAWNER.get() {
@@ -59,56 +63,92 @@ fn spawner() -> io::Result<&'static mpsc::Sender<Job>> {
     let (sender, mut jobs) = mpsc::channel::<Job>(QUEUE);
     let thread = thread::Builder::new().name("admission-spawner".into());
     thread.spawn(move || {
-        while let Some(Job { command, spawned }) = jobs.blocking_recv() {
-            // Nobody waits any more: dropping the child kills it.
-            let _abandoned = spawned.send(spawn_here(command));
+        while let Some(job) = jobs.blocking_recv() {
+            job();
         }
     })?;
     // The loser of a race ends its thread at once, as its sender is dropped.
     Ok(SPAWNER.get_or_init(|| sender))
 }
 
-fn spawn_here(mut command: Command) -> io::Result<Spawned> {
-    command.process_group(0);
+/// Spawns `command`, which must make it lead a process group, with three pipes.
+pub(super) fn piped(command: &mut Command) -> io::Result<(Process, Pipes)> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let host = getpid();
-    // SAFETY: the closure makes system calls only, and allocates nothing.
-    unsafe {
-        command.pre_exec(move || before_exec(host));
-    }
     let mut child = command.spawn()?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let child = Child::new(pid.expect("a child has a pid"))?;
+    let process = Process::new(Pid::from_child(&child))?;
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         unreachable!("all three were asked to be pipes");
     };
-    Ok(Spawned {
-        child,
+    let pipes = Pipes {
         stdin: stdin.into(),
         stdout: stdout.into(),
         stderr: stderr.into(),
-    })
+    };
+    Ok((process, pipes))
 }
 
-/// Runs in the child.
-fn before_exec(host: Pid) -> io::Result<()> {
-    // With CLOEXEC and not closed: the pipe by which the parent learns that exec has
-    // failed must live until exec.
+/// Makes `command` start a plugin: it leads a process group, dies with the thread that
+/// spawns it, and inherits no blocked signal and no descriptor but stdin, stdout and
+/// stderr.
+pub(super) fn plugin(command: &mut Command) -> &mut Command {
+    command.process_group(0);
+    let parent = getpid();
+    let before_exec = move || {
+        inherit_no_descriptors()?;
+        unblock_signals()?;
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have died before the signal was set.
+        if getppid() != Some(parent) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only, and allocates nothing.
+    unsafe { command.pre_exec(before_exec) }
+}
+
+/// Makes `command` start a guard: it leads a process group, outlives its parent, and
+/// inherits `socket` beside stdin, stdout and stderr.
+pub(super) fn guard(command: &mut Command, socket: OwnedFd) -> &mut Command {
+    command.process_group(0);
+    let before_exec = move || {
+        inherit_no_descriptors()?;
+        Ok(fcntl_setfd(&socket, FdFlags::empty())?)
+    };
+    // SAFETY: the closure makes system calls only, and allocates nothing.
+    unsafe { command.pre_exec(before_exec) }
+}
+
+/// Runs in a child: unblocks all signals, as whoever spawns may have blocked some.
+fn unblock_signals() -> io::Result<()> {
+    // SAFETY: a set of signals may be all zeroes, and is on the stack.
+    let result = unsafe {
+        let mut none: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut())
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Runs in a child: lets exec close all descriptors but the first three.
+fn inherit_no_descriptors() -> io::Result<()> {
+    // Not at once: the pipe by which the parent learns that exec has failed must live
+    // until exec.
     // SAFETY: no memory is involved.
     let result = unsafe { libc::close_range(3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The host may have died before the signal was set.
-    if getppid() != Some(host) {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
-    Ok(())
 }
 
 const CLOSE_RANGE_CLOEXEC: libc::c_int = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
