@@ -4,6 +4,7 @@
     reason = "tests read the plugins they run and write their own input"
 )]
 
+pub mod lifeline;
 pub mod logs;
 pub mod modes;
 pub mod named;
@@ -39,11 +40,27 @@ macro_rules! in_every_mode {
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn guarded() {
+                let guard = env!("CARGO_BIN_EXE_guard");
+                $crate::guarded($crate::under_guard(guard, body(Mode::Guarded))).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn component() {
                 $crate::guarded(body(Mode::Component)).await;
             }
         }
     )*};
+}
+
+tokio::task_local! {
+    /// The program that is the guard of native plugins.
+    static PLUGINS_GUARD: &'static str;
+}
+
+/// Runs a test's body, in which every host has this program as its guard.
+pub async fn under_guard(guard: &'static str, body: impl Future<Output = ()>) {
+    PLUGINS_GUARD.scope(guard, body).await;
 }
 
 /// Runs a test's body, and panics rather than hang.
@@ -66,10 +83,15 @@ pub fn host_with(repository: impl Repository + 'static) -> Host {
 }
 
 /// Returns options for a host on this test's runtime, with a cache for components
-/// that all tests share.
+/// that all tests share, and with the test's guard if it has one.
 #[must_use]
 pub fn options() -> HostOptions {
-    HostOptions::new(tokio::runtime::Handle::current()).component_cache(modes::component_cache())
+    let options = HostOptions::new(tokio::runtime::Handle::current())
+        .component_cache(modes::component_cache());
+    match PLUGINS_GUARD.try_get() {
+        Ok(guard) => options.guard(guard, [""; 0]),
+        Err(_) => options,
+    }
 }
 
 /// Returns the pin of some instance of `package`.

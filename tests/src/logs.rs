@@ -10,18 +10,18 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use crate::eventually;
 
-/// One event that has a field `plugin`.
+/// One event of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// How severe.
     pub level: Level,
-    /// Value of the field `plugin`.
+    /// Value of the field `plugin`; empty if there is none.
     pub plugin: String,
     /// Message of the event.
     pub message: String,
 }
 
-/// Collects the events that concern plugins.
+/// Collects the events of the host.
 #[derive(Debug, Clone, Default)]
 pub struct Lines(Arc<Mutex<Vec<Line>>>);
 
@@ -47,7 +47,8 @@ impl Lines {
         eventually(|| self.of_plugin(plugin).iter().any(there)).await;
     }
 
-    /// Returns the events so far about plugins of this name.
+    /// Returns the events so far about plugins of this name, or, if it is empty, about
+    /// none.
     #[must_use]
     pub fn of_plugin(&self, plugin: &str) -> Vec<Line> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,11 +62,11 @@ impl Lines {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        if fields.plugin.is_empty() {
+        if !event.metadata().target().starts_with("admission_host") {
             return;
         }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
         let line = Line {
             level: *event.metadata().level(),
             plugin: fields.plugin,

@@ -17,19 +17,22 @@ const MAX_ARGUMENT: usize = 52;
 pub enum Mode {
     /// As a subprocess.
     Native,
+    /// As a subprocess under a guard, which [`under_guard`](crate::under_guard) names.
+    Guarded,
     /// As a WASI component in this process.
     Component,
 }
 
 impl Mode {
     /// Every mode there is.
-    pub const ALL: [Self; 2] = [Self::Native, Self::Component];
+    pub const ALL: [Self; 3] = [Self::Native, Self::Guarded, Self::Component];
 
     /// Returns what [`in_every_mode!`](crate::in_every_mode) calls the tests in this mode.
     #[must_use]
     pub const fn test_name(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::Guarded => "guarded",
             Self::Component => "component",
         }
     }
@@ -39,7 +42,7 @@ impl Mode {
     #[must_use]
     pub fn fixture(self, argument: &str) -> Source {
         match self {
-            Self::Native => {
+            Self::Native | Self::Guarded => {
                 NativeCommand::new([native("conformance-fixture").as_os_str(), argument.as_ref()])
                     .into()
             }
@@ -51,7 +54,7 @@ impl Mode {
     #[must_use]
     pub fn policy(self) -> Source {
         match self {
-            Self::Native => NativeCommand::new([native("wasm-policy")]).into(),
+            Self::Native | Self::Guarded => NativeCommand::new([native("wasm-policy")]).into(),
             Self::Component => Component::from_file(component("wasm-policy")).into(),
         }
     }
@@ -60,7 +63,7 @@ impl Mode {
     #[must_use]
     pub fn missing(self) -> Source {
         match self {
-            Self::Native => NativeCommand::new(["/does/not/exist"]).into(),
+            Self::Native | Self::Guarded => NativeCommand::new(["/does/not/exist"]).into(),
             Self::Component => Component::from_file("/does/not/exist").into(),
         }
     }
@@ -69,7 +72,7 @@ impl Mode {
     #[must_use]
     pub fn exit_words(self, code: u8) -> String {
         match self {
-            Self::Native => format!("exit status {code}"),
+            Self::Native | Self::Guarded => format!("exit status {code}"),
             Self::Component => "exit status 1".to_owned(),
         }
     }
@@ -78,7 +81,7 @@ impl Mode {
     #[must_use]
     pub fn fixture_name(self) -> &'static str {
         match self {
-            Self::Native => "conformance-fixture",
+            Self::Native | Self::Guarded => "conformance-fixture",
             Self::Component => "component",
         }
     }

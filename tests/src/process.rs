@@ -38,11 +38,20 @@ impl Holdings {
 /// If `/proc` is not there.
 #[must_use]
 pub fn children() -> Vec<u32> {
-    let this = std::process::id();
+    children_of(std::process::id())
+}
+
+/// Returns the processes whose parent is `parent`, zombies included.
+///
+/// # Panics
+///
+/// If `/proc` is not there.
+#[must_use]
+pub fn children_of(parent: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").expect("procfs is mounted");
     processes
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&pid| parent_of(pid) == Some(this))
+        .filter(|&pid| parent_of(pid) == Some(parent))
         .collect()
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use admission_host::Exit;
 use conformance::process::Holdings;
-use conformance::{GRACE, Host, Mode, Plugin, PluginState, eventually, guarded, host, pin};
+use conformance::{
+    GRACE, Host, Mode, Plugin, PluginState, eventually, guarded, host, options, pin,
+};
 use tokio::runtime::Handle;
 
 const CYCLES: usize = 50;
@@ -24,6 +26,8 @@ impl Left {
         }
     }
 }
+
+const GUARD: &str = env!("CARGO_BIN_EXE_guard");
 
 /// Goes through each way in which a plugin can end.
 async fn cycle(host: &Host, mode: Mode) {
@@ -62,13 +66,19 @@ async fn cycle(host: &Host, mode: Mode) {
 async fn no_process_task_thread_or_descriptor_is_left_after_the_end() {
     guarded(async {
         let host = host();
-        for mode in [Mode::Native, Mode::Component] {
-            cycle(&host, mode).await;
+        let guarded = Host::new(options().guard(GUARD, [""; 0]));
+        let all = [
+            (&host, Mode::Native),
+            (&guarded, Mode::Guarded),
+            (&host, Mode::Component),
+        ];
+        for (host, mode) in all {
+            cycle(host, mode).await;
         }
         let baseline = settled().await;
-        for mode in [Mode::Native, Mode::Component] {
+        for (host, mode) in all {
             for _ in 0..CYCLES {
-                cycle(&host, mode).await;
+                cycle(host, mode).await;
             }
         }
         eventually(|| no_more_than(&Left::now(), &baseline)).await;

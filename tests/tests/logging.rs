@@ -5,7 +5,8 @@ use std::time::Duration;
 use conformance::logs::{Line, Lines};
 use conformance::named::Named;
 use conformance::{
-    GRACE, Host, LogLevel, Mode, Plugin, PluginOptions, error_of, host, in_every_mode, options, pin,
+    GRACE, Host, LogLevel, Mode, Plugin, PluginOptions, error_of, guarded, host, in_every_mode,
+    options, pin,
 };
 use tracing::Level;
 
@@ -156,4 +157,29 @@ in_every_mode! {
         logged.plugin.close(GRACE).await;
         logged.assert_said_once(Level::INFO, "no configuration");
     }
+}
+
+#[tokio::test]
+async fn a_missing_guard_is_mentioned_once() {
+    guarded(async {
+        for mode in [Mode::Component, Mode::Native, Mode::Native] {
+            let logged = Logged::new(mode, "unguarded", "");
+            let promise = logged.plugin.check_admission(&pin("allow/a"));
+            promise.wait().await.expect("admitted");
+            logged.plugin.close(GRACE).await;
+        }
+        // Other tests of this process have none, either.
+        let mut mentioned = Lines::collect().of_plugin("");
+        mentioned.retain(|line| line.message.starts_with("no guard was configured"));
+        let [line] = &mentioned[..] else {
+            panic!("not once: {mentioned:?}");
+        };
+        assert_eq!(line.level, Level::WARN);
+        assert_eq!(
+            line.message,
+            "no guard was configured: what a plugin starts in a process group of its own may \
+             outlive it"
+        );
+    })
+    .await;
 }

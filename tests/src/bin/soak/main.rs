@@ -11,12 +11,16 @@ mod growth;
 mod ledger;
 mod round;
 
+use std::env;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use admission_host::{Host, InstanceMetadata, ListMetadata, Listing, MetadataPage, Repository};
+use admission_host::{
+    Host, InstanceMetadata, ListMetadata, Listing, MetadataPage, Repository, guard,
+};
 use clap::Parser;
-use conformance::{Mode, host_with};
+use conformance::{Mode, options};
 use futures_util::future::join_all;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -30,6 +34,9 @@ const PARTS: u32 = 8;
 
 /// Crashes that are timed after each part, with and without a grandchild.
 const CRASHES: usize = 5;
+
+/// The first argument of this program when it is the guard of a plugin.
+const GUARD: &str = "--guard";
 
 /// Runs plugins at full rate, ends them in every way, and looks for what is lost.
 #[derive(Parser)]
@@ -55,45 +62,72 @@ impl Repository for AlwaysOne {
 
 /// One mode, with dice of its own so that a seed gives the same plugins again.
 struct Lane {
+    host: Host,
     mode: Mode,
     random: StdRng,
     ledger: Ledger,
 }
 
 impl Lane {
-    async fn run(&mut self, host: &Host, until: Instant) {
+    async fn run(&mut self, until: Instant) {
+        let Self { host, mode, .. } = self;
         while Instant::now() < until {
             let number = self.ledger.plugins;
-            round::run(host, self.mode, number, &mut self.random, &mut self.ledger).await;
+            round::run(host, *mode, number, &mut self.random, &mut self.ledger).await;
         }
     }
 }
 
+fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == GUARD) {
+        return guard::run(arguments);
+    }
+    soak(&Arguments::parse())
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+async fn soak(arguments: &Arguments) -> ExitCode {
     println!(
         "soaking for {} s with --seed {}",
         arguments.seconds, arguments.seed
     );
-    let host = host_with(AlwaysOne);
+    let host = |mode| {
+        let options = options().repository(Arc::new(AlwaysOne));
+        Host::new(match mode {
+            Mode::Guarded => options.guard("/proc/self/exe", [GUARD]),
+            Mode::Native | Mode::Component => options,
+        })
+    };
     let mut lanes: Vec<_> = (0..)
         .zip(Mode::ALL)
         .map(|(n, mode)| Lane {
+            host: host(mode),
             mode,
             random: StdRng::seed_from_u64(arguments.seed ^ n),
             ledger: Ledger::default(),
         })
         .collect();
-    let (mut alone, mut with_grandchild) = (Delays::default(), Delays::default());
+    let (unguarded, guarded) = (host(Mode::Native), host(Mode::Guarded));
+    let mut delays = [
+        ("of a crash", &unguarded, ""),
+        (
+            "of a crash while a grandchild holds the pipes",
+            &unguarded,
+            "with-grandchild",
+        ),
+        ("of the same under a guard", &guarded, "with-grandchild"),
+    ]
+    .map(|crash| (crash, Delays::default()));
     let mut samples = Vec::new();
     let part = Duration::from_secs(arguments.seconds.into()) / PARTS;
     for _ in 0..PARTS {
         let until = Instant::now() + part;
-        join_all(lanes.iter_mut().map(|lane| lane.run(&host, until))).await;
+        join_all(lanes.iter_mut().map(|lane| lane.run(until))).await;
         for _ in 0..CRASHES {
-            alone.measure(&host, "").await;
-            with_grandchild.measure(&host, "with-grandchild").await;
+            for ((_, host, argument), delays) in &mut delays {
+                delays.measure(host, argument).await;
+            }
         }
         let sample = Sample::take().await;
         println!("    {sample}");
@@ -102,13 +136,7 @@ async fn main() -> ExitCode {
     for lane in &lanes {
         println!("{:?}: {}", lane.mode, lane.ledger);
     }
-    for (what, delays) in [
-        ("of a crash", &mut alone),
-        (
-            "of a crash while a grandchild holds the pipes",
-            &mut with_grandchild,
-        ),
-    ] {
+    for ((what, ..), delays) in &mut delays {
         if let Some((median, longest)) = delays.summary() {
             println!("waiters learned {what} after {median:.1?} (median), {longest:.1?} (longest)");
         }

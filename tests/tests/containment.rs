@@ -1,0 +1,277 @@
+//! Nothing that a native plugin has started outlives it, nor its host.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use admission_host::{Class, Exit, NativeCommand};
+use conformance::lifeline::Lifeline;
+use conformance::modes::native;
+use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, options, pin};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+const GUARD: &str = env!("CARGO_BIN_EXE_guard");
+
+/// Leaves a process that has a session of its own, and no parent.
+const DAEMON: &str = "setsid sh -c 'sleep 1000 & echo up >&9'";
+
+/// Leaves a process in the plugin's group.
+const GRANDCHILD: &str = "sleep 1000 & echo up >&9";
+
+/// Ends when it is asked to.
+const POLITE: &str = "exec cat >/dev/null";
+
+/// Never ends by itself.
+const STUBBORN: &str = "exec sleep 1000";
+
+/// Defines a test that runs with a guard and without.
+macro_rules! with_and_without_a_guard {
+    ($(async fn $name:ident() $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            async fn body() $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn without_a_guard() {
+                conformance::guarded(body()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn with_a_guard() {
+                conformance::guarded(conformance::under_guard(GUARD, body())).await;
+            }
+        }
+    )*};
+}
+
+fn guarded_host() -> Host {
+    Host::new(options().guard(GUARD, [""; 0]))
+}
+
+fn script(host: &Host, lifeline: &Lifeline, commands: &[&str]) -> Plugin {
+    Plugin::new(host, NativeCommand::new(lifeline.script(commands)))
+}
+
+/// A host in a process of its own, which leads a group as that of a terminal does.
+struct OtherHost {
+    process: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl OtherHost {
+    fn start(kind: &str, plugin: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_host"))
+            .arg(kind)
+            .args(plugin.into_iter().map(Into::into))
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it was built");
+        let stdout = process.stdout.take().expect("it was asked to be a pipe");
+        Self {
+            process,
+            stdout: BufReader::new(stdout),
+        }
+    }
+
+    /// Kills it and whoever else is in its group, as those do who clean up after it.
+    fn kill(&mut self) {
+        let group = Pid::from_child(&self.process);
+        kill_process_group(group, Signal::KILL).expect("it is there");
+        self.process.wait().expect("it is ours");
+    }
+}
+
+with_and_without_a_guard! {
+    async fn a_grandchild_dies_with_a_plugin_that_is_closed() {
+        let mut lifeline = Lifeline::new();
+        let plugin = script(&host(), &lifeline, &[GRANDCHILD, POLITE]);
+        let promise = plugin.check_admission(&pin("a"));
+        lifeline.lines(1).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        eventually(|| !lifeline.is_held()).await;
+        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+    }
+
+    async fn a_grandchild_dies_with_a_plugin_that_crashes() {
+        let mut lifeline = Lifeline::new();
+        let plugin = script(&host(), &lifeline, &[GRANDCHILD, "exit 7"]);
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(
+            error.to_string(),
+            "the admission plugin terminated before making ListAdmissions RPC: exit status 7"
+        );
+        eventually(|| !lifeline.is_held()).await;
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_plugin_that_does_not_end_is_killed_at_the_end_of_the_grace() {
+        let mut lifeline = Lifeline::new();
+        let plugin = script(&host(), &lifeline, &["echo up >&9", STUBBORN]);
+        let _promise = plugin.check_admission(&pin("a"));
+        lifeline.lines(1).await;
+        assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
+        assert!(!lifeline.is_held());
+    }
+
+    async fn the_loss_of_the_last_handle_kills() {
+        let mut lifeline = Lifeline::new();
+        let plugin = script(&host(), &lifeline, &[GRANDCHILD, STUBBORN]);
+        let _promise = plugin.check_admission(&pin("a"));
+        lifeline.lines(1).await;
+        drop(plugin);
+        eventually(|| !lifeline.is_held()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_is_gone_when_close_returns() {
+    guarded(async {
+        for last in [POLITE, STUBBORN] {
+            let mut lifeline = Lifeline::new();
+            let plugin = script(&guarded_host(), &lifeline, &[DAEMON, GRANDCHILD, last]);
+            let _promise = plugin.check_admission(&pin("a"));
+            lifeline.lines(2).await;
+            plugin.close(Duration::from_millis(500)).await;
+            assert!(!lifeline.is_held(), "{last}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_dies_with_a_plugin_that_crashes() {
+    guarded(async {
+        let mut lifeline = Lifeline::new();
+        let plugin = script(&guarded_host(), &lifeline, &[DAEMON, "exit 7"]);
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(
+            error.exit().map(Exit::to_string).as_deref(),
+            Some("exit status 7")
+        );
+        // Nobody has to close it for that.
+        eventually(|| !lifeline.is_held()).await;
+        plugin.close(GRACE).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_that_is_closed_as_it_starts_leaves_nothing() {
+    guarded(async {
+        for _ in 0..50 {
+            let mut lifeline = Lifeline::new();
+            let plugin = script(&guarded_host(), &lifeline, &[DAEMON, STUBBORN]);
+            let _promise = plugin.check_admission(&pin("a"));
+            plugin.close(Duration::ZERO).await;
+            assert!(!lifeline.is_held());
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_never_stop_forking_do_not_escape() {
+    guarded(async {
+        // Each of a row starts its successor and is gone; a row ends by itself, so that
+        // even one that escapes leaves the machine in peace.
+        let hop = r#"hop() { [ "$1" -gt 20000 ] || { hop $(($1 + 1)) & }; }"#;
+        let bomb =
+            format!("setsid sh -c '{hop}; for n in 1 2 3 4 5 6 7 8; do hop 0; done; echo up >&9'");
+        let mut lifeline = Lifeline::new();
+        let plugin = script(&guarded_host(), &lifeline, &[&bomb, STUBBORN]);
+        let _promise = plugin.check_admission(&pin("a"));
+        lifeline.lines(1).await;
+        assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
+        assert!(!lifeline.is_held());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tree_of_daemons_is_taken_whole() {
+    guarded(async {
+        let grow = "grow() { echo up >&9; [ $1 = 0 ] || { n=$(($1 - 1)); setsid sh -c \"$grow; grow $n; grow $n; sleep 1000\" & }; }";
+        let mut lifeline = Lifeline::new();
+        let plugin = script(
+            &guarded_host(),
+            &lifeline,
+            &[&format!("grow='{grow}'"), "export grow", grow, "grow 4", STUBBORN],
+        );
+        let _promise = plugin.check_admission(&pin("a"));
+        lifeline.lines(31).await;
+        plugin.close(Duration::ZERO).await;
+        assert!(!lifeline.is_held());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_killed_leaves_nothing_of_a_guarded_plugin() {
+    guarded(async {
+        for last in [POLITE, STUBBORN] {
+            let mut lifeline = Lifeline::new();
+            let plugin = lifeline.script(&[DAEMON, GRANDCHILD, last]);
+            let mut host = OtherHost::start("guarded", plugin);
+            lifeline.lines(2).await;
+            host.kill();
+            eventually(|| !lifeline.is_held()).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_killed_takes_an_unguarded_plugin_along() {
+    guarded(async {
+        let mut lifeline = Lifeline::new();
+        let plugin = lifeline.script(&["echo up >&9", STUBBORN]);
+        let mut host = OtherHost::start("unguarded", plugin);
+        lifeline.lines(1).await;
+        host.kill();
+        eventually(|| !lifeline.is_held()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guard_that_was_stopped_kills_all_the_same() {
+    guarded(async {
+        // The one waits until the host has heard that it was started.
+        for stop in ["kill -STOP $PPID", "head -c 1 >&2; kill -STOP $PPID"] {
+            let mut lifeline = Lifeline::new();
+            let plugin = script(
+                &guarded_host(),
+                &lifeline,
+                &[DAEMON, stop, "echo stopped >&9", STUBBORN],
+            );
+            let _promise = plugin.check_admission(&pin("a"));
+            lifeline.lines(2).await;
+            plugin.close(Duration::ZERO).await;
+            assert!(!lifeline.is_held());
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_of_the_hosts_group_reaches_neither_guard_nor_plugin() {
+    guarded(async {
+        for kind in ["guarded", "unguarded"] {
+            let mut host = OtherHost::start(kind, [native("conformance-fixture")]);
+            let mut line = String::new();
+            host.stdout.read_line(&mut line).expect("it says so");
+            assert_eq!(line, "admitted\n");
+            let group = Pid::from_child(&host.process);
+            kill_process_group(group, Signal::INT).expect("it is there");
+            let mut rest = String::new();
+            host.stdout.read_to_string(&mut rest).expect("it says so");
+            assert_eq!(rest, "admitted\nterminated with 0 exit code\n", "{kind}");
+            host.process.wait().expect("it is ours");
+        }
+    })
+    .await;
+}

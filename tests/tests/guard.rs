@@ -1,0 +1,248 @@
+//! A guard changes nothing for the plugin or for what is told of it, and stands what a
+//! plugin may do to it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use admission_host::{CheckError, Class, Exit, NativeCommand};
+use conformance::lifeline::Lifeline;
+use conformance::process::children_of;
+use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, options, pin};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal, kill_process};
+
+const GUARD: &str = env!("CARGO_BIN_EXE_guard");
+
+/// Ends when it is asked to.
+const POLITE: &str = "exec cat >/dev/null";
+
+/// Never ends by itself.
+const STUBBORN: &str = "exec sleep 1000";
+
+fn guarded_host() -> Host {
+    Host::new(options().guard(GUARD, [""; 0]))
+}
+
+fn script(lifeline: &Lifeline, commands: &[&str]) -> Plugin {
+    Plugin::new(
+        &guarded_host(),
+        NativeCommand::new(lifeline.script(commands)),
+    )
+}
+
+async fn error_from(host: &Host, argv: &[&str]) -> CheckError {
+    let plugin = Plugin::new(host, NativeCommand::new(argv));
+    let error = error_of(&plugin.check_admission(&pin("a"))).await;
+    plugin.close(GRACE).await;
+    error
+}
+
+/// Returns what an error is caused by, down to the last.
+fn error_chain(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(error.source(), |error| error.source())
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exit_is_told_in_the_words_of_the_reference() {
+    guarded(async {
+        for (script, words) in [
+            ("exit 0", "terminated with 0 exit code"),
+            ("exit 7", "exit status 7"),
+            ("kill -KILL $$", "signal: killed"),
+            ("kill -TERM $$", "signal: terminated"),
+            ("ulimit -c 0; kill -ABRT $$", "signal: aborted"),
+        ] {
+            for host in [host(), guarded_host()] {
+                let error = error_from(&host, &["sh", "-c", script]).await;
+                assert_eq!(
+                    error.to_string(),
+                    format!(
+                        "the admission plugin terminated before making ListAdmissions RPC: {words}"
+                    )
+                );
+                assert_eq!(error.class(), Class::Crash);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_holds_the_pipes_delays_nothing() {
+    guarded(async {
+        let script = "setsid sleep 1000 & sleep 1000 & echo gone >&2; exit 6";
+        let error = error_from(&guarded_host(), &["sh", "-c", script]).await;
+        assert_eq!(
+            error.to_string(),
+            "the admission plugin terminated before making ListAdmissions RPC: exit status 6"
+        );
+        assert_eq!(error.stderr_tail(), "gone");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guard_keeps_no_copy_of_the_pipes() {
+    guarded(async {
+        let script = "exec >&-; cat >/dev/null";
+        let error = error_from(&guarded_host(), &["sh", "-c", script]).await;
+        assert_eq!(error.to_string(), "the admission plugin closed its output");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orphans_are_reaped_while_the_plugin_lives() {
+    guarded(async {
+        let mut lifeline = Lifeline::new();
+        let orphans = "for n in 1 2 3 4 5 6 7 8 9; do sh -c 'true & true & true &'; done";
+        let plugin = script(&lifeline, &[orphans, "echo $PPID >&9", STUBBORN]);
+        let _promise = plugin.check_admission(&pin("a"));
+        let guard = lifeline.lines(1).await[0].parse().expect("a pid");
+        eventually(|| children_of(guard).len() == 1).await;
+        plugin.close(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_ignores_its_children_learns_how_a_guarded_plugin_ended() {
+    guarded(async {
+        let script = r#"trap '' CHLD; exec "$0" guarded sh -c 'exit 7'"#;
+        let mut host = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_host")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(host.stdout.take().expect("it was asked to be a pipe"));
+        stdout.read_line(&mut line).expect("it says so");
+        assert_eq!(
+            line,
+            "the admission plugin terminated before making ListAdmissions RPC: exit status 7\n"
+        );
+        host.kill().expect("it is ours");
+        host.wait().expect("it is ours");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_that_asks_to_end_does_not_end_a_guard() {
+    guarded(async {
+        let mut lifeline = Lifeline::new();
+        let hostile = "for s in HUP INT QUIT TERM USR1 USR2 PIPE ALRM TSTP TTIN TTOU; do kill -$s $PPID; done";
+        let plugin = script(&lifeline, &[hostile, "echo up >&9", POLITE]);
+        let _promise = plugin.check_admission(&pin("a"));
+        lifeline.lines(1).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_death_of_the_guard_is_a_crash_and_kills_the_plugin() {
+    guarded(async {
+        let mut lifeline = Lifeline::new();
+        // It waits until the host has heard that it was started.
+        let commands = ["head -c 1 >&2; echo $PPID >&9", STUBBORN];
+        let plugin = script(&lifeline, &commands);
+        let promise = plugin.check_admission(&pin("a"));
+        let guard = lifeline.lines(1).await[0].parse().expect("a pid");
+        assert_ne!(guard, rustix::process::getpid().as_raw_pid());
+        let guard = Pid::from_raw(guard).expect("a pid");
+        kill_process(guard, Signal::KILL).expect("it is there");
+        let error = error_of(&promise).await;
+        assert_eq!(
+            error.to_string(),
+            "the admission plugin terminated before making ListAdmissions RPC: its guard has died"
+        );
+        assert_eq!(error.class(), Class::Crash);
+        eventually(|| !lifeline.is_held()).await;
+        plugin.close(GRACE).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guarded_plugin_finds_what_an_unguarded_one_finds() {
+    guarded(async {
+        // Its arguments, environment, folder, descriptors, signals and limits; and
+        // that it leads its group, in the same session.
+        let look = r#"exec >&2; echo "$0" "$@"; env; pwd; ls /proc/self/fd; umask; ulimit -a
+            read -r pid name state parent group session rest < /proc/$$/stat
+            [ $pid = $group ] && echo "leads its group in session $session"
+            exec grep -E '^(Sig(Blk|Ign)|NoNewPrivs|Groups)' /proc/self/status"#;
+        let argv = ["sh", "-c", look, "--guard", "", "two words", "\u{fffd}"];
+        let unguarded = error_from(&host(), &argv).await;
+        let guarded = error_from(&guarded_host(), &argv).await;
+        assert_eq!(guarded.stderr_tail(), unguarded.stderr_tail());
+        assert!(guarded.stderr_tail().contains("leads its group"));
+        assert!(guarded.stderr_tail().contains("\n0\n1\n2\n3\n"));
+        assert!(guarded.stderr_tail().contains("SigBlk:\\t0000000000000000"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_that_cannot_be_started_is_told_in_the_same_words_with_a_guard() {
+    guarded(async {
+        let long = "x".repeat(1 << 20);
+        for argv in [
+            &["/does/not/exist"][..],
+            &["no-such-program-anywhere"],
+            &["/etc/passwd"],
+            &["/"],
+            &[""],
+            &["sh", "nul\0byte"],
+            &["sh", &long],
+        ] {
+            let unguarded = error_from(&host(), argv).await;
+            let guarded = error_from(&guarded_host(), argv).await;
+            assert_eq!(guarded.to_string(), unguarded.to_string());
+            assert_eq!(guarded.class(), Class::Launch);
+            let cause = |error: &CheckError| error_chain(error);
+            assert_eq!(cause(&guarded), cause(&unguarded));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_is_no_guard_is_an_error_of_the_check() {
+    guarded(async {
+        for (program, cause) in [
+            ("/does/not/exist", "No such file or directory (os error 2)"),
+            ("true", "it ended, or is no guard of this version"),
+        ] {
+            let host = Host::new(options().guard(program, [""; 0]));
+            let error = error_from(&host, &["sh", "-c", "echo started >&2"]).await;
+            assert_eq!(
+                error.to_string(),
+                format!("failed to launch the plugin: its guard `{program}` does not work")
+            );
+            assert_eq!(error_chain(&error).last().map(String::as_str), Some(cause));
+            assert_eq!(error.class(), Class::Launch);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_guard_nor_plugin_keeps_what_the_host_has_open() {
+    guarded(async {
+        let (mut open, mut started) = (Lifeline::new(), Lifeline::new());
+        let flags = OFlags::WRONLY;
+        let leak = rustix::fs::open(open.path(), flags, Mode::empty()).expect("it is there");
+        let plugin = script(&started, &["echo up >&9", STUBBORN]);
+        let _promise = plugin.check_admission(&pin("a"));
+        started.lines(1).await;
+        drop(leak);
+        eventually(|| !open.is_held()).await;
+        plugin.close(Duration::ZERO).await;
+    })
+    .await;
+}
