@@ -93,6 +93,7 @@ impl<'a> Check<'a> {
             .service_url(&asking.service_url)
             .repository(repository)
             .plugin_log_level(terminal.plugin_log_level())
+            .guard("/proc/self/exe", [plugin::GUARD])
             .name_and_version(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         if let Some(folder) = chosen.component_cache {
             options = options.component_cache(folder);

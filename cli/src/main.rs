@@ -16,14 +16,20 @@ mod repository;
 mod tally;
 mod terminal;
 
+use std::env;
 use std::process::ExitCode;
 
+use admission_host::guard;
 use clap::Parser as _;
 
 use crate::args::{Cli, Command};
 use crate::terminal::Terminal;
 
 fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == plugin::GUARD) {
+        return guard::run(arguments);
+    }
     let cli = Cli::parse();
     let Command::Check(args) = cli.command;
     let job = args.into_job().unwrap_or_else(|misuse| misuse.exit());

@@ -13,6 +13,10 @@ use tracing::{info, warn};
 use crate::args::{Cache, PluginArgs, Variable};
 use crate::hint::Kind;
 
+/// The first argument of this program when it is the guard of a plugin. Not an option of
+/// the command line: a guard must do its work before anything else is done.
+pub(crate) const GUARD: &str = "--guard-of-a-plugin";
+
 /// A plugin that can be started, and where its compiled form is kept.
 pub(crate) struct Chosen {
     pub(crate) source: Source,

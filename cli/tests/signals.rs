@@ -5,15 +5,22 @@
     reason = "a test makes its own files, and fails where anything is amiss"
 )]
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use conformance::lifeline::Lifeline;
+use conformance::modes::native;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
 const PIN: &str = "a/b:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
+
+/// Between two looks at what no event announces.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// `admit check` with a plugin that was started and will never connect.
 struct Stuck {
@@ -127,4 +134,48 @@ fn a_plugin_that_stays_silent_is_mentioned_while_it_is_waited_for() {
     );
     stuck.signal(Signal::TERM);
     assert_eq!(stuck.exit_status(), Some(143));
+}
+
+#[test]
+fn a_killed_admit_leaves_nothing_of_the_plugin() {
+    let mut lifeline = Lifeline::new();
+    let mut stuck = Stuck::start(&format!(
+        "exec 9>{}; setsid sh -c 'sleep 1000 & echo up >&9'; {DEAF}",
+        lifeline.path().display()
+    ));
+    while lifeline.heard() != "up\n" {
+        thread::sleep(PAUSE);
+    }
+    stuck.signal(Signal::KILL);
+    while lifeline.is_held() {
+        thread::sleep(PAUSE);
+    }
+    assert_eq!(stuck.exit_status(), None);
+}
+
+#[test]
+fn an_admit_whose_file_was_deleted_still_starts_plugins() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("admit");
+    fs::copy(env!("CARGO_BIN_EXE_admit"), &file).unwrap();
+    let mut admit = Command::new(&file)
+        .args(["check", "--pins", "-", "--"])
+        .arg(native("conformance-fixture"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    fs::remove_file(&file).unwrap();
+    // It starts the plugin when it has read all pins.
+    let pin = PIN.replace("a/b", "allow/a");
+    let mut pins = admit.stdin.take().unwrap();
+    writeln!(pins, "{pin}").unwrap();
+    drop(pins);
+    let run = admit.wait_with_output().unwrap();
+    assert_eq!(
+        str::from_utf8(&run.stdout),
+        Ok(&*format!("{pin}  admitted\n"))
+    );
+    assert_eq!(run.status.code(), Some(0));
 }
