@@ -14,9 +14,10 @@ const COMPONENT_TARGET: &str = "wasm32-wasip2";
 const PLUGINS: [&str; 2] = ["conformance-fixture", "wasm-policy"];
 
 /// What the plugins are made from, relative to the workspace.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "Cargo.toml",
     "Cargo.lock",
+    "proto/grpc",
     "proto/schema",
     "proto/src",
     "guest-sdk/Cargo.toml",

@@ -19,3 +19,6 @@ pub use prost_types::{Any, Timestamp};
 
 /// The version of the admission protocol that this crate describes, on both wires.
 pub const PROTOCOL_VERSION: i32 = 1;
+
+/// `schema/` as an encoded `google.protobuf.FileDescriptorSet`, for generators of code.
+pub const SCHEMA: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/schema.bin"));

@@ -6,9 +6,9 @@ use admission_proto::wire::stdio::{
     Hello, HostFrame, ListMetadataCall, ListMetadataReply, PluginFrame, host_frame,
     list_metadata_reply, plugin_frame,
 };
-use admission_proto::wire::{Any, Message, Timestamp, cipd, plugin, rpc};
-use prost_types::DescriptorProto;
+use admission_proto::wire::{self, Any, Message, Timestamp, cipd, plugin, rpc};
 use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FileDescriptorSet};
 
 /// Every field of every message: number, type, name.
 const SCHEMA: &str = "\
@@ -72,6 +72,7 @@ cipd.plugin.ResolveAdmissionRequest
 google.protobuf.Any
   1 string type_url
   2 bytes value
+google.protobuf.Empty
 google.protobuf.Timestamp
   1 int64 seconds
   2 int32 nanos
@@ -95,6 +96,40 @@ fn packages_names_numbers_and_types_are_the_reference_s() {
         .collect();
     messages.sort_unstable();
     assert_eq!(messages.concat(), SCHEMA);
+}
+
+#[test]
+fn services_and_their_calls_are_the_reference_s() {
+    let files = FileDescriptorSet::decode(wire::SCHEMA).expect("the crate carries its schema");
+    let mut calls = Vec::new();
+    for file in &files.file {
+        for service in &file.service {
+            for call in &service.method {
+                let stream = if call.server_streaming() {
+                    "stream "
+                } else {
+                    ""
+                };
+                calls.push(format!(
+                    "/{}.{}/{} {} {stream}{}",
+                    file.package(),
+                    service.name(),
+                    call.name(),
+                    call.input_type(),
+                    call.output_type()
+                ));
+            }
+        }
+    }
+    assert_eq!(
+        calls,
+        [
+            "/cipd.plugin.Host/Log .cipd.plugin.LogRequest .google.protobuf.Empty",
+            "/cipd.plugin.Host/ListMetadata .cipd.plugin.ListMetadataRequest .cipd.plugin.ListMetadataResponse",
+            "/cipd.plugin.Admissions/ListAdmissions .cipd.plugin.ListAdmissionsRequest stream .cipd.plugin.Admission",
+            "/cipd.plugin.Admissions/ResolveAdmission .cipd.plugin.ResolveAdmissionRequest .google.protobuf.Empty",
+        ]
+    );
 }
 
 #[test]

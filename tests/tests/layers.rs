@@ -18,11 +18,15 @@ const MODULES: [&[&str]; 8] = [
 ];
 
 /// Crates that each crate may depend on, beside foreign ones.
-const CRATES: [(&str, &[&str]); 4] = [
+const CRATES: [(&str, &[&str]); 5] = [
     ("proto", &[]),
-    ("host", &["admission-proto"]),
-    ("guest-sdk", &["admission-proto"]),
-    ("cli", &["admission-host", "admission-proto"]),
+    ("proto/grpc", &["admission-proto"]),
+    ("host", &["admission-grpc", "admission-proto"]),
+    ("guest-sdk", &["admission-grpc", "admission-proto"]),
+    (
+        "cli",
+        &["admission-host", "admission-proto", "admission-sdk"],
+    ),
 ];
 
 fn workspace() -> PathBuf {
