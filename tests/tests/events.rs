@@ -265,6 +265,21 @@ async fn a_command_that_cannot_be_run() {
     .await;
 }
 
+#[tokio::test]
+async fn a_command_found_by_way_of_the_working_directory() {
+    let here = std::env::current_dir().expect("there is one");
+    let folder = tempfile::tempdir_in(here).expect("a temporary folder");
+    std::os::unix::fs::symlink("/bin/true", folder.path().join("policy")).expect("it is ours");
+    let path = folder.path().file_name().expect("it has one");
+    let text = r#"failed to launch the plugin: exec: "policy": cannot run executable found relative to current directory"#;
+    guarded(async {
+        let command = NativeCommand::new(["policy"]).env("PATH", path);
+        let plugin = Plugin::new(&host(), command);
+        breaks(Class::Launch, text).ends(&plugin, &["a"]).await;
+    })
+    .await;
+}
+
 /// Connects, as the bytes of a `list_admissions` of version 1.
 const CONNECT: &str = r"printf '\004\012\002\010\001'";
 

@@ -5,6 +5,7 @@ mod ended;
 pub mod guard;
 mod guarded;
 mod instance;
+mod lookup;
 mod output;
 mod process;
 mod spawn;
@@ -53,7 +54,8 @@ enum Environment {
 
 impl NativeCommand {
     /// Creates a command from the executable and its arguments. An executable
-    /// without a slash is looked up in `PATH`; no shell is involved.
+    /// without a slash is looked up in `PATH`; no shell is involved. One that is found
+    /// there by way of a folder that is not absolute is not run.
     ///
     /// An empty `argv` is an error of the first check.
     pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
@@ -108,6 +110,19 @@ impl NativeCommand {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
+    /// Returns where the plugin's environment says that executables are.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the plugin's environment is taken from the host's"
+    )]
+    fn search_path(&self) -> Option<OsString> {
+        let own = self.variables.iter().rev().find(|(name, _)| name == "PATH");
+        own.map_or_else(
+            || std::env::var_os("PATH"),
+            |(_, value)| Some(value.clone()),
+        )
+    }
+
     fn executable(&self) -> &OsStr {
         self.argv
             .first()
@@ -134,6 +149,12 @@ impl Launcher for NativeLauncher {
         async move {
             if command.argv.is_empty() {
                 return Err(LaunchError::EmptyCommand);
+            }
+            let executable = command.executable();
+            if let Some(path) = command.search_path()
+                && lookup::depends_on_working_directory(executable, &path)
+            {
+                return Err(spawn::found_relatively(executable));
             }
             match guard {
                 Some(guard) => launch_guarded(command, guard, cancel, stderr).await,

@@ -170,6 +170,16 @@ pub(super) fn error(executable: &OsStr, source: io::Error) -> LaunchError {
     LaunchError::Spawn { words, source }
 }
 
+/// Describes in the reference's words why `executable`, which was found in a folder of
+/// `PATH` that is not absolute, was not started.
+pub(super) fn found_relatively(executable: &OsStr) -> LaunchError {
+    let name = executable.to_string_lossy();
+    LaunchError::Spawn {
+        words: format!("exec: {name:?}: cannot run executable found relative to current directory"),
+        source: io::Error::other("it is in a folder of PATH that is not absolute"),
+    }
+}
+
 /// Returns the system's words without the number, in lower case.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
