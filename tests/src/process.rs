@@ -1,5 +1,6 @@
 //! What this process holds, as the kernel tells it.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -28,6 +29,20 @@ impl Holdings {
             threads: entries("/proc/self/task"),
             children: children().len(),
         }
+    }
+}
+
+impl fmt::Display for Holdings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            descriptors,
+            threads,
+            children,
+        } = self;
+        write!(
+            f,
+            "{descriptors} descriptors, {threads} threads, {children} processes"
+        )
     }
 }
 

@@ -26,7 +26,13 @@ struct Workspace {
 struct Artifact {
     reason: String,
     target: Option<Target>,
+    profile: Option<Profile>,
     executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +85,15 @@ impl Cargo {
     /// Prepares `cargo <subcommand>` for the workspace, wherever this program was started.
     pub(crate) fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.program);
+        // What cargo says of this program would pass for a change of the environment, for
+        // which build scripts that look at it would build anew.
+        for (name, _) in env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") {
+                command.env_remove(name);
+            }
+        }
         command
+            .env_remove("CARGO_MANIFEST_DIR")
             .arg(subcommand)
             .arg("--manifest-path")
             .arg(self.root().join("Cargo.toml"));
@@ -110,46 +124,68 @@ impl Cargo {
         if let Some(target) = target {
             command.args(["--target", target]);
         }
-        self.built(command, name)
+        let [built] = Self::built(command, [name])?;
+        Ok(built)
     }
 
-    /// Builds everything as the tests need it and returns where the binary `name` is.
+    /// Builds everything as the tests need it and returns where these binaries are.
     ///
-    /// A build of that binary alone would choose other features of some libraries, and
+    /// A build of a binary alone would choose other features of some libraries, and
     /// compile the engine once more.
     ///
     /// # Errors
     ///
     /// If it cannot be built.
-    pub(crate) fn build_with_tests(&self, name: &str) -> anyhow::Result<PathBuf> {
+    pub(crate) fn build_with_tests<const N: usize>(
+        &self,
+        names: [&str; N],
+    ) -> anyhow::Result<[PathBuf; N]> {
         let mut command = self.command("test");
         command.args(["--workspace", "--no-run"]);
-        self.built(command, name)
+        Self::built(command, names)
     }
 
-    /// Runs a command that builds, and returns where it has put the binary `name`.
-    fn built(&self, mut command: Command, name: &str) -> anyhow::Result<PathBuf> {
+    /// Runs a command that builds, and returns where it has put these binaries.
+    fn built<const N: usize>(
+        mut command: Command,
+        names: [&str; N],
+    ) -> anyhow::Result<[PathBuf; N]> {
         let built = command
             .args(["--locked", "--message-format=json-render-diagnostics"])
             .stderr(Stdio::inherit())
             .output()
             .context("cannot run cargo")?;
         if !built.status.success() {
-            bail!("cannot build {name}: {}", built.status);
+            bail!("cannot build {}: {}", names.join(" and "), built.status);
         }
+        let mut found = names.map(|_| None);
         for message in built.stdout.split(|&byte| byte == b'\n') {
             if message.is_empty() {
                 continue;
             }
             let artifact: Artifact =
                 serde_json::from_slice(message).context("cannot read what cargo build says")?;
-            let is_it = artifact.reason == "compiler-artifact"
-                && artifact.target.is_some_and(|target| target.is_binary(name));
-            if let (true, Some(executable)) = (is_it, artifact.executable) {
-                return Ok(executable);
+            if let Some(place) = names.iter().position(|name| artifact.is_binary(name)) {
+                found[place] = artifact.executable;
             }
         }
-        bail!("cargo built {name} and did not say where")
+        for (name, found) in names.iter().zip(&found) {
+            if found.is_none() {
+                bail!("cargo built {name} and did not say where");
+            }
+        }
+        Ok(found.map(|path| path.expect("each was found")))
+    }
+}
+
+impl Artifact {
+    fn is_binary(&self, name: &str) -> bool {
+        let is_test = self.profile.as_ref().is_some_and(|profile| profile.test);
+        let is_target = self
+            .target
+            .as_ref()
+            .is_some_and(|target| target.is_binary(name));
+        self.reason == "compiler-artifact" && is_target && !is_test
     }
 }
 

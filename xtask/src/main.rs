@@ -1,4 +1,4 @@
-//! What a developer and CI run: `cargo xtask demo`, `test` and `soak`.
+//! What a developer and CI run: `cargo xtask demo`, `test`, `soak` and `churn`.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -27,6 +27,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Launches and closes plugins, kills hosts, and looks for what is left of them.
+    Churn {
+        /// How often to launch and close a plugin in each mode.
+        #[arg(long, default_value_t = 1_000)]
+        cycles: u32,
+        /// How many runs of `admit check` to kill, while launching, running and closing.
+        #[arg(long, default_value_t = 201)]
+        kills: u32,
+    },
     /// Shows one policy, built as a program and as a WASI component, judging the same pins.
     Demo,
     /// Runs plugins at full rate, ends them in every way, and looks for what is lost.
@@ -56,6 +65,7 @@ enum Task {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Cargo::from_environment().and_then(|cargo| match cli.task {
+        Task::Churn { cycles, kills } => churn(&cargo, cycles, kills),
         Task::Demo => demo::run(&cargo),
         Task::Soak {
             minutes,
@@ -89,7 +99,8 @@ fn test(cargo: &Cargo, args: &[OsString], binary_args: &[OsString]) -> anyhow::R
 
 fn soak(cargo: &Cargo, seconds: f64, seed: Option<u64>) -> anyhow::Result<()> {
     wasm_target::ensure()?;
-    let mut soak = Command::new(cargo.build_with_tests("soak")?);
+    let [soak] = cargo.build_with_tests(["soak"])?;
+    let mut soak = Command::new(soak);
     soak.arg("--seconds").arg(format!("{seconds:.0}"));
     if let Some(seed) = seed {
         soak.arg("--seed").arg(seed.to_string());
@@ -97,6 +108,23 @@ fn soak(cargo: &Cargo, seconds: f64, seed: Option<u64>) -> anyhow::Result<()> {
     let status = soak.status().context("cannot run the soak")?;
     if !status.success() {
         bail!("the soak failed: {status}");
+    }
+    Ok(())
+}
+
+fn churn(cargo: &Cargo, cycles: u32, kills: u32) -> anyhow::Result<()> {
+    wasm_target::ensure()?;
+    let [churn, admit] = cargo.build_with_tests(["churn", "admit"])?;
+    let mut churn = Command::new(churn);
+    churn.args(["--cycles", &cycles.to_string()]);
+    churn.args(["--kills", &kills.to_string()]);
+    let status = churn
+        .arg("--admit")
+        .arg(admit)
+        .status()
+        .context("cannot run the churn")?;
+    if !status.success() {
+        bail!("the churn failed: {status}");
     }
     Ok(())
 }

@@ -65,16 +65,7 @@ pub(crate) fn between(earlier: &[Sample], later: &[Sample]) -> Vec<String> {
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Holdings {
-            descriptors,
-            threads,
-            children,
-        } = self.holdings;
-        write!(
-            f,
-            "{} MiB, {descriptors} descriptors, {threads} threads, {children} processes",
-            self.memory_kib >> 10
-        )
+        write!(f, "{} MiB, {}", self.memory_kib >> 10, self.holdings)
     }
 }
 

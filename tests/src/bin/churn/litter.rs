@@ -1,0 +1,57 @@
+//! Plugins that leave processes behind.
+
+use std::ffi::OsString;
+
+use admission_host::{NativeCommand, Source};
+use conformance::Mode;
+use conformance::lifeline::Lifeline;
+use conformance::modes::native;
+
+/// Leaves a process in the plugin's group.
+const FORK: &str = "sleep 1000 & echo forked >&9";
+
+/// Leaves a process that has a session of its own, and no parent.
+const DAEMONISE: &str = "setsid sh -c 'sleep 1000 & echo daemonised >&9'";
+
+/// Becomes the fixture.
+const BECOME: &str = r#"exec "$1""#;
+
+/// Lines that a plugin writes once it has forked and daemonised.
+pub(crate) const LINES: usize = 2;
+
+/// Returns the fixture as it comes in a mode, together with what it may leave there: a
+/// component has no processes, and a daemon of a plugin without a guard is out of reach.
+pub(crate) fn fixture(mode: Mode, lifeline: &Lifeline) -> Source {
+    let commands: &[&str] = match mode {
+        Mode::Component => return mode.fixture(""),
+        Mode::Native => &[FORK, BECOME],
+        Mode::Guarded => &[FORK, DAEMONISE, BECOME],
+    };
+    NativeCommand::new(with_fixture(lifeline, commands)).into()
+}
+
+/// Returns a plugin that forks, daemonises and answers.
+pub(crate) fn answering(lifeline: &Lifeline) -> Vec<OsString> {
+    with_fixture(lifeline, &[FORK, DAEMONISE, BECOME])
+}
+
+/// Returns a plugin that forks, daemonises and never connects.
+pub(crate) fn silent(lifeline: &Lifeline) -> Vec<OsString> {
+    with_fixture(lifeline, &[FORK, DAEMONISE, "exec sleep 1000"])
+}
+
+/// Returns a plugin that forks, daemonises, answers, says when it was asked to finish, and
+/// does not.
+pub(crate) fn lingering(lifeline: &Lifeline) -> Vec<OsString> {
+    let linger = r#""$1"; echo finishing >&9; exec sleep 1000"#;
+    with_fixture(lifeline, &[FORK, DAEMONISE, linger])
+}
+
+fn with_fixture(lifeline: &Lifeline, commands: &[&str]) -> Vec<OsString> {
+    let fixture = native("conformance-fixture").into_os_string();
+    lifeline
+        .script(commands)
+        .into_iter()
+        .chain([fixture])
+        .collect()
+}

@@ -1,0 +1,77 @@
+//! Launches and closes plugins that leave processes behind, kills hosts in the middle of
+//! it, and fails if anything of either is left.
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "this is a program that looks at itself and reports"
+)]
+
+mod cycles;
+mod kills;
+mod litter;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use admission_host::{Host, guard};
+use clap::Parser;
+use conformance::{Mode, options};
+
+/// The first argument of this program when it is the guard of a plugin.
+const GUARD: &str = "--guard";
+
+/// Launches and closes plugins, kills hosts, and looks for what is left of them.
+#[derive(Parser)]
+#[command(name = "churn")]
+struct Arguments {
+    /// How often to launch and close a plugin in each mode.
+    #[arg(long, default_value_t = 1_000)]
+    cycles: u32,
+    /// How many runs of `admit check` to kill; a third each while it launches its plugin,
+    /// is answered by it, and closes it.
+    #[arg(long, default_value_t = 201)]
+    kills: u32,
+    /// The `admit` to kill.
+    #[arg(long)]
+    admit: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == GUARD) {
+        return guard::run(arguments);
+    }
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let launched = runtime.block_on(async {
+        for mode in Mode::ALL {
+            cycles::run(&host(mode), mode, arguments.cycles).await?;
+        }
+        Ok(())
+    });
+    // Nobody else may wait for the processes that this one inherits from killed hosts.
+    drop(runtime);
+    match launched.and_then(|()| kills::run(&arguments.admit, arguments.kills)) {
+        Ok(()) => {
+            println!("nothing is left");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn host(mode: Mode) -> Host {
+    let options = options();
+    Host::new(match mode {
+        Mode::Guarded => options.guard("/proc/self/exe", [GUARD]),
+        Mode::Native | Mode::Component => options,
+    })
+}
