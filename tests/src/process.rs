@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// Counts of what a plugin could leave behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,27 @@ pub fn children_of(parent: u32) -> Vec<u32> {
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
     field_after_name(pid, 0).is_some_and(|state| state != "Z" && state != "X")
+}
+
+/// Returns the CPU time that this process and those that it has reaped have used.
+///
+/// # Panics
+///
+/// If `/proc` is not there.
+#[must_use]
+pub fn cpu_time() -> Duration {
+    /// From the field after the name: user and system time, of the process and of what it
+    /// has reaped, in clock ticks.
+    const TIMES: std::ops::Range<usize> = 11..15;
+    let ticks_per_second = rustix::param::clock_ticks_per_second();
+    let ticks: u64 = TIMES
+        .filter_map(|field| {
+            field_after_name(std::process::id(), field)?
+                .parse::<u64>()
+                .ok()
+        })
+        .sum();
+    Duration::from_millis(ticks * 1_000 / ticks_per_second)
 }
 
 fn parent_of(pid: u32) -> Option<u32> {

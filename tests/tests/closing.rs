@@ -179,7 +179,7 @@ in_every_mode! {
         let broken = async || {
             let plugin = Plugin::new(&host, mode.fixture("stubborn-broken"));
             let error = error_of(&plugin.check_admission(&pin("a"))).await;
-            assert_eq!(error.class(), Class::Protocol);
+            assert_eq!(error.class(), Class::Version);
             plugin
         };
         // From here it is compiled. That it is broken begins a grace of its own, which

@@ -115,15 +115,29 @@ impl Cargo {
 
     /// Builds the binary `name` in release mode and returns where it is.
     ///
+    /// All of them are built with the features that the whole workspace chooses: with
+    /// others, the engine would be compiled once more.
+    ///
     /// # Errors
     ///
     /// If it cannot be built.
-    pub(crate) fn build(&self, name: &str, target: Option<&str>) -> anyhow::Result<PathBuf> {
+    pub(crate) fn build(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let mut command = self.command("build");
+        command.args(["--release", "--workspace", "--bin", name]);
+        let [built] = Self::built(command, [name])?;
+        Ok(built)
+    }
+
+    /// Builds the binary `name` of the package of that name as a component, in release
+    /// mode, and returns where it is.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be built.
+    pub(crate) fn build_component(&self, name: &str, target: &str) -> anyhow::Result<PathBuf> {
         let mut command = self.command("build");
         command.args(["--release", "--package", name, "--bin", name]);
-        if let Some(target) = target {
-            command.args(["--target", target]);
-        }
+        command.args(["--target", target]);
         let [built] = Self::built(command, [name])?;
         Ok(built)
     }

@@ -73,14 +73,17 @@ impl Demo {
         fs::create_dir_all(&outputs)
             .with_context(|| format!("cannot create {}", outputs.display()))?;
         let demo = Self {
-            admit: cargo.build("admit", None)?,
+            admit: cargo.build("admit")?,
             native: outputs.join("wasm-policy"),
             component: outputs.join("wasm-policy.wasm"),
             pins: inputs.join("cipd.versions"),
             metadata: inputs.join("metadata.json"),
         };
-        replace(&cargo.build(POLICY, None)?, &demo.native)?;
-        replace(&cargo.build(POLICY, Some(WASM_TARGET))?, &demo.component)?;
+        replace(&cargo.build(POLICY)?, &demo.native)?;
+        replace(
+            &cargo.build_component(POLICY, WASM_TARGET)?,
+            &demo.component,
+        )?;
         Ok(demo)
     }
 

@@ -27,6 +27,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures how fast checks are answered in each mode.
+    Bench {
+        /// Arguments of the measurement; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Launches and closes plugins, kills hosts, and looks for what is left of them.
     Churn {
         /// How often to launch and close a plugin in each mode.
@@ -65,6 +71,7 @@ enum Task {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Cargo::from_environment().and_then(|cargo| match cli.task {
+        Task::Bench { args } => bench(&cargo, &args),
         Task::Churn { cycles, kills } => churn(&cargo, cycles, kills),
         Task::Demo => demo::run(&cargo),
         Task::Soak {
@@ -108,6 +115,16 @@ fn soak(cargo: &Cargo, seconds: f64, seed: Option<u64>) -> anyhow::Result<()> {
     let status = soak.status().context("cannot run the soak")?;
     if !status.success() {
         bail!("the soak failed: {status}");
+    }
+    Ok(())
+}
+
+fn bench(cargo: &Cargo, args: &[OsString]) -> anyhow::Result<()> {
+    wasm_target::ensure()?;
+    let mut bench = Command::new(cargo.build("bench")?);
+    let status = bench.args(args).status().context("cannot run the bench")?;
+    if !status.success() {
+        bail!("the bench failed: {status}");
     }
     Ok(())
 }

@@ -1,0 +1,93 @@
+//! Measures how fast checks are answered in each mode, all in one run, so that what the
+//! machine does beside it falls on all of them.
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "this is a program that looks at itself and reports"
+)]
+
+mod measure;
+
+use std::env;
+use std::process::ExitCode;
+
+use admission_host::{Host, guard};
+use clap::Parser;
+use conformance::{Mode, options};
+
+use crate::measure::Figures;
+
+/// The first argument of this program when it is the guard of a plugin.
+const GUARD: &str = "--guard";
+
+/// Measures how fast checks are answered in each mode.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    /// Checks that are asked at once.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    checks: u32,
+    /// Checks that are asked one after the other.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    single: u32,
+    /// How often each mode is measured; the figures are medians.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == GUARD) {
+        return Ok(guard::run(arguments));
+    }
+    bench(&Arguments::parse())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
+    let hosts = Mode::ALL.map(|mode| (mode, host(mode)));
+    // What is compiled or started once for all is no part of the figures.
+    for (mode, host) in &hosts {
+        Figures::measure(host, *mode, 100, 1).await?;
+    }
+    let mut figures: Vec<(Mode, Vec<Figures>)> =
+        hosts.iter().map(|(mode, _)| (*mode, Vec::new())).collect();
+    for _ in 0..arguments.runs {
+        for ((mode, host), (_, runs)) in hosts.iter().zip(&mut figures) {
+            runs.push(Figures::measure(host, *mode, arguments.checks, arguments.single).await?);
+        }
+    }
+    println!(
+        "{} checks at once, launch and close included; {} one after the other; medians of {} runs",
+        arguments.checks, arguments.single, arguments.runs
+    );
+    println!(
+        "{:<10} {:>10} {:>8} {:>10} {:>12} {:>10} {:>10}",
+        "mode", "checks/s", "ratio", "CPU/check", "first after", "p50", "p99"
+    );
+    let mut native = None;
+    for (mode, runs) in &figures {
+        let median = Figures::median(runs);
+        let native = *native.get_or_insert(median.rate);
+        println!(
+            "{:<10} {:>10.0} {:>8.2} {:>10.1?} {:>12.1?} {:>10.1?} {:>10.1?}",
+            mode.test_name(),
+            median.rate,
+            median.rate / native,
+            median.cpu,
+            median.first,
+            median.p50,
+            median.p99
+        );
+    }
+    Ok(())
+}
+
+fn host(mode: Mode) -> Host {
+    let options = options();
+    Host::new(match mode {
+        Mode::Guarded => options.guard("/proc/self/exe", [GUARD]),
+        Mode::Native | Mode::Component => options,
+    })
+}

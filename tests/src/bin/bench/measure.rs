@@ -1,0 +1,98 @@
+//! One run of one plugin.
+
+use std::time::{Duration, Instant};
+
+use admission_host::{Host, Plugin};
+use conformance::process::cpu_time;
+use conformance::{GRACE, Mode, Pin, pin};
+
+/// What one run took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figures {
+    /// Checks in a second, when all are asked at once.
+    pub(crate) rate: f64,
+    /// What a check costs host and plugin together.
+    pub(crate) cpu: Duration,
+    /// From the first question to the first answer.
+    pub(crate) first: Duration,
+    /// What half of the checks that are asked one after the other take at most.
+    pub(crate) p50: Duration,
+    /// What 99 of 100 take at most.
+    pub(crate) p99: Duration,
+}
+
+impl Figures {
+    /// Starts a plugin that admits everything, and asks it about `checks` pins at once, and
+    /// another about `single` pins one after the other.
+    ///
+    /// # Errors
+    ///
+    /// If a pin is not admitted.
+    pub(crate) async fn measure(
+        host: &Host,
+        mode: Mode,
+        checks: u32,
+        single: u32,
+    ) -> anyhow::Result<Self> {
+        let pins = pins(checks);
+        let plugin = Plugin::new(host, mode.fixture(""));
+        let (cpu, started) = (cpu_time(), Instant::now());
+        let promises: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
+        let mut first = None;
+        for promise in promises {
+            promise.wait().await?;
+            first.get_or_insert_with(|| started.elapsed());
+        }
+        plugin.close(GRACE).await;
+        let took = started.elapsed();
+        let cpu = cpu_time().saturating_sub(cpu) / checks;
+
+        let plugin = Plugin::new(host, mode.fixture(""));
+        let mut times = Vec::new();
+        for pin in &self::pins(single) {
+            let asked = Instant::now();
+            plugin.check_admission(pin).wait().await?;
+            times.push(asked.elapsed());
+        }
+        plugin.close(GRACE).await;
+        // The first includes the launch.
+        times.remove(0);
+        times.sort_unstable();
+        Ok(Self {
+            rate: f64::from(checks) / took.as_secs_f64(),
+            cpu,
+            first: first.unwrap_or_default(),
+            p50: percentile(&times, 50),
+            p99: percentile(&times, 99),
+        })
+    }
+
+    /// Returns the median of each figure.
+    pub(crate) fn median(runs: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> Duration| {
+            let mut all: Vec<_> = runs.iter().map(figure).collect();
+            all.sort_unstable();
+            percentile(&all, 50)
+        };
+        let mut rates: Vec<_> = runs.iter().map(|run| run.rate).collect();
+        rates.sort_unstable_by(f64::total_cmp);
+        Self {
+            rate: rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN),
+            cpu: of(|run| run.cpu),
+            first: of(|run| run.first),
+            p50: of(|run| run.p50),
+            p99: of(|run| run.p99),
+        }
+    }
+}
+
+fn pins(count: u32) -> Vec<Pin> {
+    (0..count).map(|n| pin(&format!("allow/{n}"))).collect()
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted
+        .get(sorted.len() * percent / 100)
+        .copied()
+        .unwrap_or_default()
+}
