@@ -2,12 +2,55 @@
 
 pub(crate) mod stdio;
 
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use admission_proto::Status;
+use admission_proto::wire::plugin::Admission;
 
 use crate::class::Class;
 use crate::log::LogLevel;
-use crate::repository::ListMetadata;
-use crate::transport::Exit;
+use crate::repository::{ListMetadata, MetadataPage};
+use crate::transport::{Exit, Remains};
+
+/// How long the end of what a plugin says and its exit wait for each other, whichever
+/// is seen first.
+pub(crate) const PARTING: Duration = Duration::from_millis(50);
+
+/// A conversation with a plugin that was started. Dropping it kills the plugin.
+pub(crate) trait Session: Replies + Send {
+    /// Moves what can be moved both ways, and lets the plugin run. Ready if anything
+    /// moved, with what was heard in `events`; else the task is woken when something can.
+    fn poll(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()>;
+
+    /// Returns how many undecided checks may be out at the plugin before it makes sense
+    /// to hand in another, where a wire without a limit of its own has this `window`.
+    fn most_out(&self, window: usize) -> usize;
+
+    /// Asks for a verdict.
+    fn admit(&mut self, admission: Admission);
+
+    /// Asks the plugin to finish. What it had not been sent yet it does not get.
+    fn finish(&mut self);
+
+    /// Kills the plugin.
+    fn kill(&mut self);
+
+    /// Stops listening to what the plugin says, for which it is not held up.
+    fn ignore_output(&mut self);
+
+    /// Waits, once the plugin has exited, until nothing of it is left.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains>;
+}
+
+/// The answers to a plugin's calls for metadata.
+pub(crate) trait Replies {
+    /// Answers a call, unless the plugin is ending or does not wait any more.
+    fn reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>);
+
+    /// Returns how many bytes of answers wait to be written.
+    fn unwritten_replies(&self) -> usize;
+}
 
 /// What was heard from a plugin.
 #[derive(Debug)]

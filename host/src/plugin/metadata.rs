@@ -12,8 +12,7 @@ use admission_proto::{Code, Status};
 use super::checks::CheckId;
 use super::core::Core;
 use crate::repository::{ListMetadata, MetadataPage};
-use crate::session::stdio::StdioSession;
-use crate::session::{MetadataCall, Violation};
+use crate::session::{MetadataCall, Replies, Violation};
 use fetches::{Fetches, Waiting};
 use paging::Pager;
 use rests::Rests;
@@ -68,7 +67,7 @@ impl MetadataCalls {
         &mut self,
         call: MetadataCall,
         core: &Core,
-        session: &mut StdioSession,
+        replies: &mut dyn Replies,
     ) -> Result<(), Violation> {
         let call_id = call.call_id;
         if self.unanswered.contains(&call_id) {
@@ -81,7 +80,7 @@ impl MetadataCalls {
                 self.queued += call.size;
                 self.queue.push_back(call);
             }
-            Err(status) => session.reply(call_id, Err(status)),
+            Err(status) => replies.reply(call_id, Err(status)),
         }
         Ok(())
     }
@@ -128,13 +127,13 @@ impl MetadataCalls {
         &mut self,
         cx: &mut Context<'_>,
         core: &Core,
-        session: &mut StdioSession,
+        replies: &mut dyn Replies,
     ) -> bool {
         let mut progress = false;
         loop {
             let fetched = self.fetches.poll(cx, &self.pager);
-            let delivered = self.deliver(session);
-            let begun = self.begin(core, session);
+            let delivered = self.deliver(replies);
+            let begun = self.begin(core, replies);
             if !(fetched || delivered || begun) {
                 return progress;
             }
@@ -143,28 +142,28 @@ impl MetadataCalls {
     }
 
     /// Ends the calls of a check that was settled.
-    pub(super) fn end(&mut self, check: CheckId, session: &mut StdioSession) {
+    pub(super) fn end(&mut self, check: CheckId, replies: &mut dyn Replies) {
         for call_id in self.fetches.end(check) {
-            self.answer(call_id, Err(ended()), session);
+            self.answer(call_id, Err(ended()), replies);
         }
         self.rests.end(check);
     }
 
     /// Ends the calls of all checks that are settled.
-    pub(super) fn end_settled(&mut self, core: &Core, session: &mut StdioSession) {
+    pub(super) fn end_settled(&mut self, core: &Core, replies: &mut dyn Replies) {
         let checks: BTreeSet<_> = self.fetches.checks().chain(self.rests.checks()).collect();
         for check in checks {
             if !core.life.is_out(check) {
-                self.end(check, session);
+                self.end(check, replies);
             }
         }
     }
 
     /// Answers or fetches as much of the queue as may be, in its order. Returns whether
     /// that was anything.
-    fn begin(&mut self, core: &Core, session: &mut StdioSession) -> bool {
+    fn begin(&mut self, core: &Core, replies: &mut dyn Replies) -> bool {
         let mut begun = false;
-        while session.unwritten_replies() < MAX_UNWRITTEN
+        while replies.unwritten_replies() < MAX_UNWRITTEN
             && let Some(Queued { call, request, .. }) = self.queue.front()
         {
             let answer = if core.life.is_out(call.check) {
@@ -178,7 +177,7 @@ impl MetadataCalls {
             let queued = self.queue.pop_front().expect("it is at the front");
             self.queued -= queued.size;
             if let Some(answer) = answer {
-                self.answer(queued.call.call_id, answer, session);
+                self.answer(queued.call.call_id, answer, replies);
             } else {
                 let Some(repository) = &core.services.repository else {
                     unreachable!("without a repository no call is queued");
@@ -191,12 +190,12 @@ impl MetadataCalls {
     }
 
     /// Answers calls whose fetch is done. Returns whether there were any.
-    fn deliver(&mut self, session: &mut StdioSession) -> bool {
+    fn deliver(&mut self, replies: &mut dyn Replies) -> bool {
         let mut delivered = false;
-        while session.unwritten_replies() < MAX_UNWRITTEN
+        while replies.unwritten_replies() < MAX_UNWRITTEN
             && let Some((call_id, page)) = self.fetches.answer(&self.pager, &mut self.rests)
         {
-            self.answer(call_id, page, session);
+            self.answer(call_id, page, replies);
             delivered = true;
         }
         delivered
@@ -206,10 +205,10 @@ impl MetadataCalls {
         &mut self,
         call_id: u64,
         page: Result<MetadataPage, Status>,
-        session: &mut StdioSession,
+        replies: &mut dyn Replies,
     ) {
         self.unanswered.remove(&call_id);
-        session.reply(call_id, page);
+        replies.reply(call_id, page);
     }
 }
 

@@ -1,7 +1,10 @@
 //! The one task that launches a plugin, feeds it, hears it and sees it off.
 
+mod deadlines;
+mod launch;
+
 use std::future::poll_fn;
-use std::pin::{Pin as StdPin, pin};
+use std::pin::Pin as StdPin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -10,7 +13,6 @@ use std::time::{Duration, Instant};
 use admission_proto::wire::{PROTOCOL_VERSION, plugin::Admission};
 use admission_proto::{Pin, Status};
 use tokio::time::Sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::checks::CheckId;
 use super::core::{Core, MAX_GRACE};
@@ -18,18 +20,12 @@ use super::life::{Order, Stray};
 use super::metadata::MetadataCalls;
 use super::verdict;
 use crate::class::Class;
-use crate::error::{CheckError, PluginError};
+use crate::error::PluginError;
 use crate::log::PluginLog;
-use crate::session::stdio::StdioSession;
-use crate::session::{Event, MetadataCall, Violation};
+use crate::session::{Event, MetadataCall, Session, Violation};
 use crate::transport::stderr::StderrLog;
-use crate::transport::{Exit, LaunchError, Launched, Remains};
-
-/// How long a plugin may live on after its output has ended.
-const OUTPUT_ENDED_GRACE: Duration = Duration::from_millis(50);
-
-/// How long a frame may take from its first byte to its last.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::transport::{Exit, Remains};
+use launch::fail_to_start;
 
 /// Unwritten replies, in bytes, at which a plugin is given up. No page is handed out
 /// above half of it, so only refusals to a plugin that never reads get there.
@@ -67,8 +63,8 @@ impl Drop for Supervised {
 
 async fn supervise(core: &Arc<Core>) -> Exit {
     let stderr = StderrLog::new(Arc::clone(&core.name));
-    let launched = match launch(core, stderr.clone()).await {
-        Ok(launched) => launched,
+    let session = match launch::open(core, stderr.clone()).await {
+        Ok(session) => session,
         Err(error) => {
             let class = error.class();
             let text = error.to_string();
@@ -79,7 +75,7 @@ async fn supervise(core: &Arc<Core>) -> Exit {
             return Exit::NeverStarted;
         }
     };
-    let mut supervisor = Supervisor::new(Arc::clone(core), launched, stderr);
+    let mut supervisor = Supervisor::new(Arc::clone(core), session, stderr);
     let exit = poll_fn(|cx| supervisor.poll(cx)).await;
     // Whoever waits for a verdict knows already; whoever closes waits for this.
     let remains = poll_fn(|cx| supervisor.session.poll_gone(cx)).await;
@@ -93,47 +89,9 @@ async fn supervise(core: &Arc<Core>) -> Exit {
     exit
 }
 
-async fn launch(core: &Core, stderr: StderrLog) -> Result<Launched, LaunchError> {
-    if core.services.is_closed() {
-        return Err(LaunchError::HostClosed);
-    }
-    let cancel = CancellationToken::new();
-    let mut launching = core.launcher.launch(stderr, cancel.clone());
-    tokio::select! {
-        biased;
-        launched = &mut launching => return launched,
-        () = time_to_kill(core) => {}
-    }
-    cancel.cancel();
-    launching.await
-}
-
-/// Waits until somebody has closed the plugin and the grace is over.
-async fn time_to_kill(core: &Core) {
-    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
-    poll_fn(|cx| {
-        core.life.register(cx.waker());
-        let Some(kill_at) = core.life.kill_at() else {
-            return Poll::Pending;
-        };
-        if timer.deadline() != kill_at.into() {
-            timer.as_mut().reset(kill_at.into());
-        }
-        timer.as_mut().poll(cx)
-    })
-    .await;
-}
-
-fn fail_to_start(core: &Core, error: PluginError) {
-    let plugin = &*core.name;
-    if core.life.fail(&error) {
-        tracing::warn!(target: END, plugin, %error, "the admission plugin failed to start");
-    }
-}
-
 struct Supervisor {
     core: Arc<Core>,
-    session: StdioSession,
+    session: Box<dyn Session>,
     stage: Stage,
     calls: MetadataCalls,
     log: PluginLog,
@@ -169,10 +127,10 @@ enum Stage {
 }
 
 impl Supervisor {
-    fn new(core: Arc<Core>, launched: Launched, stderr: StderrLog) -> Self {
+    fn new(core: Arc<Core>, session: Box<dyn Session>, stderr: StderrLog) -> Self {
         let now = Instant::now();
         Self {
-            session: StdioSession::new(launched, core.services.hello()),
+            session,
             stage: Stage::Connecting {
                 until: now + core.options.connect_timeout,
             },
@@ -195,7 +153,7 @@ impl Supervisor {
             if let Some(exit) = self.apply_events() {
                 return Poll::Ready(exit);
             }
-            let answered = self.calls.poll(cx, &self.core, &mut self.session);
+            let answered = self.calls.poll(cx, &self.core, &mut *self.session);
             let expired = self.poll_timer(cx);
             if !(heard || answered || expired) {
                 return Poll::Pending;
@@ -225,7 +183,7 @@ impl Supervisor {
     /// Returns how many checks may be out at the plugin now.
     fn window(&self) -> usize {
         match self.stage {
-            Stage::Serving { .. } if self.session.has_room() => self.core.options.window,
+            Stage::Serving { .. } => self.session.most_out(self.core.options.window),
             _ => 0,
         }
     }
@@ -333,7 +291,7 @@ impl Supervisor {
             Ok(resolver) => {
                 resolver.resolve(verdict::outcome(&self.core.name, status));
                 if let Some(id) = id {
-                    self.calls.end(id, &mut self.session);
+                    self.calls.end(id, &mut *self.session);
                 }
                 true
             }
@@ -353,7 +311,7 @@ impl Supervisor {
 
     fn called(&mut self, call: MetadataCall) {
         if let Stage::Serving { .. } = self.stage
-            && let Err(violation) = self.calls.take(call, &self.core, &mut self.session)
+            && let Err(violation) = self.calls.take(call, &self.core, &mut *self.session)
         {
             self.violated(violation);
         }
@@ -388,103 +346,6 @@ impl Supervisor {
             let plugin = &*self.core.name;
             tracing::warn!(target: END, plugin, %exit, "the admission plugin has crashed");
         }
-    }
-
-    /// Returns whether a deadline has passed, and what follows was done.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.deadline() else {
-            return false;
-        };
-        if self.timer.deadline() != deadline.into() {
-            self.timer.as_mut().reset(deadline.into());
-        }
-        if self.timer.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        self.expire(Instant::now());
-        true
-    }
-
-    /// Returns when the next of what is waited for is late.
-    fn deadline(&self) -> Option<Instant> {
-        let stage = match self.stage {
-            Stage::Connecting { until } => Some(until),
-            Stage::Serving { active } => self.check_deadline(active),
-            Stage::Ending { killed: true, .. } => return None,
-            Stage::Ending { kill_at, .. } => return Some(kill_at),
-        };
-        [stage, self.output_deadline(), self.frame_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    fn check_deadline(&self, active: Instant) -> Option<Instant> {
-        let timeout = self.core.options.check_timeout?;
-        self.oldest?.max(active).checked_add(timeout)
-    }
-
-    fn output_deadline(&self) -> Option<Instant> {
-        self.output_ended.map(|ended| ended + OUTPUT_ENDED_GRACE)
-    }
-
-    fn frame_deadline(&self) -> Option<Instant> {
-        self.session
-            .frame_since()
-            .map(|since| since + FRAME_TIMEOUT)
-    }
-
-    /// Does what follows from every deadline that has passed at `now`.
-    fn expire(&mut self, now: Instant) {
-        let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        match self.stage {
-            Stage::Ending { kill_at, .. } => {
-                if kill_at <= now {
-                    self.stage = Stage::Ending {
-                        kill_at,
-                        killed: true,
-                    };
-                    self.session.kill();
-                }
-                return;
-            }
-            Stage::Connecting { until } if until <= now => {
-                let text = "while waiting for ListAdmissions RPC: context deadline exceeded";
-                self.break_off(Class::HandshakeTimeout, text);
-                return;
-            }
-            Stage::Serving { active } if passed(self.check_deadline(active)) => {
-                self.expire_checks(now);
-            }
-            Stage::Connecting { .. } | Stage::Serving { .. } => {}
-        }
-        if passed(self.output_deadline()) {
-            self.break_off(Class::Crash, "the admission plugin closed its output");
-        } else if passed(self.frame_deadline()) {
-            self.violated(self.session.stall());
-        }
-    }
-
-    fn expire_checks(&mut self, now: Instant) {
-        let Some(after) = self.core.options.check_timeout else {
-            return;
-        };
-        // Checks asked since then have time left, though the plugin is silent.
-        let Some(cutoff) = now.checked_sub(after) else {
-            return;
-        };
-        let expired = self.core.life.expire(cutoff);
-        let plugin = &*self.core.name;
-        tracing::warn!(
-            plugin,
-            checks = expired.len(),
-            "the admission plugin did not answer in time"
-        );
-        for resolver in expired {
-            let plugin = Arc::clone(&self.core.name);
-            resolver.resolve(Err(CheckError::TimedOut { plugin, after }));
-        }
-        self.calls.end_settled(&self.core, &mut self.session);
     }
 }
 

@@ -6,17 +6,19 @@
 mod inbox;
 mod outbox;
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::Duration;
 
 use admission_proto::Status;
 use admission_proto::wire::stdio::list_metadata_reply;
 use admission_proto::wire::stdio::{Hello, HostFrame, ListMetadataReply, host_frame};
 use admission_proto::wire::{self, plugin};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
 
-use super::Event;
+use super::{Event, Replies, Session};
 use crate::repository::MetadataPage;
 use crate::transport::{Exit, Instance, Launched, Remains};
 use inbox::Inbox;
@@ -24,6 +26,9 @@ use outbox::Outbox;
 
 /// Read at once, in bytes: what a pipe holds.
 const CHUNK: usize = 64 << 10;
+
+/// How long a frame may take from its first byte to its last.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A plugin, its two streams, and what is on its way through them.
 pub(crate) struct StdioSession {
@@ -38,6 +43,8 @@ pub(crate) struct StdioSession {
     finishing: bool,
     /// Kept until what was said before the end has been heard.
     exit: Option<Exit>,
+    /// When the frame that has begun is late, while there is one.
+    stall: Pin<Box<Sleep>>,
     chunk: Box<[u8]>,
 }
 
@@ -53,77 +60,11 @@ impl StdioSession {
             inbox: Inbox::new(limit),
             finishing: false,
             exit: None,
+            stall: Box::pin(tokio::time::sleep(FRAME_TIMEOUT)),
             chunk: vec![0; CHUNK].into(),
         };
         session.send(host_frame::Frame::Hello(hello));
         session
-    }
-
-    /// Tells whether it makes sense to hand in another admission now.
-    pub(crate) fn has_room(&self) -> bool {
-        self.stdin.is_some() && !self.finishing && self.outbox.has_room()
-    }
-
-    /// Returns how many bytes of replies wait to be written.
-    pub(crate) fn unwritten_replies(&self) -> usize {
-        self.outbox.replies()
-    }
-
-    /// Asks for a verdict.
-    pub(crate) fn admit(&mut self, admission: plugin::Admission) {
-        self.send(host_frame::Frame::Admission(admission));
-    }
-
-    /// Answers a call for metadata.
-    pub(crate) fn reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
-        if self.stdin.is_none() || self.finishing {
-            return;
-        }
-        self.outbox.push_reply(call_id, page);
-    }
-
-    /// Asks the plugin to finish: ends its stdin after the frame that is half written.
-    pub(crate) fn finish(&mut self) {
-        self.outbox.keep_only_begun();
-        self.finishing = true;
-    }
-
-    /// Kills the plugin.
-    pub(crate) fn kill(&mut self) {
-        self.instance.kill();
-    }
-
-    /// Waits, once the plugin has exited, until nothing of it is left.
-    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains> {
-        self.instance.poll_gone(cx)
-    }
-
-    /// Stops listening to what the plugin says; its output is still read.
-    pub(crate) fn ignore_output(&mut self) {
-        self.inbox.ignore();
-    }
-
-    /// Returns since when a frame has been waiting for its end.
-    pub(crate) fn frame_since(&self) -> Option<Instant> {
-        self.inbox.frame_since()
-    }
-
-    /// Describes the frame that has been waiting for its end for too long.
-    pub(crate) fn stall(&self) -> super::Violation {
-        self.inbox.stall()
-    }
-
-    /// Moves bytes both ways and lets the plugin run. Ready if anything moved, with
-    /// what was heard in `events`; else the task is woken when something can.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()> {
-        let wrote = self.poll_write(cx);
-        let ended = self.poll_exit(cx);
-        let read = self.poll_read(cx, events);
-        if wrote || ended || read {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
     }
 
     fn send(&mut self, frame: host_frame::Frame) {
@@ -199,6 +140,27 @@ impl StdioSession {
         true
     }
 
+    /// Returns whether a frame has just been given up.
+    fn poll_stall(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool {
+        let Some(since) = self.inbox.frame_since() else {
+            return false;
+        };
+        // Once it was asked to finish, the plugin has until it is killed.
+        if self.finishing || self.exit.is_some() {
+            return false;
+        }
+        let deadline = Instant::from_std(since + FRAME_TIMEOUT);
+        if self.stall.deadline() != deadline {
+            self.stall.as_mut().reset(deadline);
+        }
+        if self.stall.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        events.push(Event::Violation(self.inbox.stall()));
+        self.inbox.ignore();
+        true
+    }
+
     fn report_exit(&mut self, events: &mut Vec<Event>) -> bool {
         let Some(exit) = &self.exit else {
             return false;
@@ -209,6 +171,60 @@ impl StdioSession {
             torn,
         });
         true
+    }
+}
+
+impl Session for StdioSession {
+    fn poll(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()> {
+        let wrote = self.poll_write(cx);
+        let ended = self.poll_exit(cx);
+        let read = self.poll_read(cx, events);
+        let stalled = self.poll_stall(cx, events);
+        if wrote || ended || read || stalled {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn most_out(&self, window: usize) -> usize {
+        let has_room = self.stdin.is_some() && !self.finishing && self.outbox.has_room();
+        if has_room { window } else { 0 }
+    }
+
+    fn admit(&mut self, admission: plugin::Admission) {
+        self.send(host_frame::Frame::Admission(admission));
+    }
+
+    /// Ends the plugin's stdin after the frame that is half written.
+    fn finish(&mut self) {
+        self.outbox.keep_only_begun();
+        self.finishing = true;
+    }
+
+    fn kill(&mut self) {
+        self.instance.kill();
+    }
+
+    fn ignore_output(&mut self) {
+        self.inbox.ignore();
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains> {
+        self.instance.poll_gone(cx)
+    }
+}
+
+impl Replies for StdioSession {
+    fn reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
+        if self.stdin.is_none() || self.finishing {
+            return;
+        }
+        self.outbox.push_reply(call_id, page);
+    }
+
+    fn unwritten_replies(&self) -> usize {
+        self.outbox.replies()
     }
 }
 
