@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use crate::log::LogLevel;
 use crate::plugin::{Core, Plugin, PluginOptions, Services};
 use crate::repository::Repository;
+use crate::session::grpc::Server;
 use crate::source::Source;
 use crate::transport::native::GuardCommand;
 
@@ -144,6 +145,7 @@ impl Host {
     #[must_use]
     pub fn new(options: HostOptions) -> Self {
         let services = Services {
+            grpc: Server::new(options.runtime.clone()),
             runtime: options.runtime,
             service_url: options.service_url,
             repository: options.repository,
@@ -170,8 +172,12 @@ impl Host {
         let cores = plugins.iter().filter_map(Weak::upgrade);
         let closing = join_all(cores.map(|core| core.close(grace)));
         drop(plugins);
+        // Plugins are asked to finish while they can still be heard.
+        self.0.services.grpc.close();
+        let stopped = self.0.services.grpc.stopped();
         async move {
             closing.await;
+            stopped.await;
         }
     }
 

@@ -55,6 +55,6 @@ pub use repository::{
     Repository,
 };
 pub use source::Source;
-pub use transport::Exit;
 pub use transport::native::{NativeCommand, guard};
 pub use transport::wasm::Component;
+pub use transport::{Exit, Wire};

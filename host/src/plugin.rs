@@ -2,6 +2,7 @@
 
 pub(crate) mod checks;
 mod core;
+mod hearing;
 mod life;
 #[cfg(test)]
 mod life_test;

@@ -1,13 +1,18 @@
 //! One conversation with a running plugin: what it says, and what it is told.
 
+mod bound;
+pub(crate) mod grpc;
+mod listing;
 pub(crate) mod stdio;
 
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use admission_proto::Status;
+use admission_proto::wire::PROTOCOL_VERSION;
 use admission_proto::wire::plugin::Admission;
 
+pub(crate) use self::bound::bound;
 use crate::class::Class;
 use crate::log::LogLevel;
 use crate::repository::{ListMetadata, MetadataPage};
@@ -52,6 +57,16 @@ pub(crate) trait Replies {
     fn unwritten_replies(&self) -> usize;
 }
 
+/// Takes what must have had its effect when the plugin is told that it was heard. A
+/// session whose wire answers calls hands it in from the task that has heard it.
+pub(crate) trait Hearer: Send + Sync {
+    /// Takes a line of the plugin's log.
+    fn logged(&self, level: LogLevel, message: &str);
+
+    /// Takes a verdict. Returns whether it has settled a check.
+    fn resolved(&self, admission_id: &str, status: Status) -> bool;
+}
+
 /// What was heard from a plugin.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -69,6 +84,11 @@ pub(crate) enum Event {
         /// The verdict.
         status: Status,
     },
+    /// It has settled checks, of which the [`Hearer`] was told.
+    Settled {
+        /// When it settled the last of them.
+        at: Instant,
+    },
     /// It has logged a line.
     Log {
         /// How severe.
@@ -78,10 +98,18 @@ pub(crate) enum Event {
     },
     /// It wants metadata.
     MetadataCall(MetadataCall),
+    /// It does not wait for the answer to a call any more.
+    CallCancelled {
+        /// Names the call.
+        call_id: u64,
+    },
     /// It said something that a newer protocol may define.
     Unknown,
-    /// It closed its output and may live on. Comes once at most.
-    OutputEnded,
+    /// It will say no more, and may live on. Comes once at most.
+    OutputEnded {
+        /// What that means for checks if it does not exit, either.
+        text: &'static str,
+    },
     /// It broke the protocol; nothing it said later is heard.
     Violation(Violation),
     /// It has ended; what it had said before was heard. Comes last.
@@ -98,8 +126,8 @@ pub(crate) enum Event {
 pub(crate) struct MetadataCall {
     /// Names the call in the answer.
     pub(crate) call_id: u64,
-    /// What it calls the check that it makes the call for.
-    pub(crate) admission_id: String,
+    /// What it calls the check that it makes the call for, on a wire where it says that.
+    pub(crate) admission_id: Option<String>,
     /// The service that is asked.
     pub(crate) service_url: String,
     /// What is asked, or why that makes no sense.
@@ -113,6 +141,11 @@ pub(crate) struct Violation {
     pub(crate) class: Class,
     /// What was seen, and what to do about it.
     pub(crate) text: String,
+}
+
+/// Says that a plugin speaks another version of the protocol.
+pub(crate) fn version_mismatch(version: i32) -> String {
+    format!("unknown protocol version {version}: expecting {PROTOCOL_VERSION}")
 }
 
 impl Violation {

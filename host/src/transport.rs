@@ -36,6 +36,22 @@ pub(crate) trait Launcher: Send + Sync {
         stderr: StderrLog,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<Launched, LaunchError>>;
+
+    /// Returns the wire that what it starts speaks on.
+    fn wire(&self) -> Wire {
+        Wire::Stdio
+    }
+}
+
+/// How a plugin and its host speak with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Wire {
+    /// In frames over the plugin's stdin and stdout: this project's own.
+    #[default]
+    Stdio,
+    /// By gRPC over a port of this machine: that of `cipd`, for plugins made for it.
+    Grpc,
 }
 
 /// A plugin that was started.
@@ -125,6 +141,9 @@ pub(crate) enum LaunchError {
     /// The host will not start anything any more.
     #[error("failed to launch the plugins grpc server: the plugins host is already closed")]
     HostClosed,
+    /// The server that the plugin was to call does not serve.
+    #[error("failed to launch the plugins grpc server: {0}")]
+    Server(Arc<io::Error>),
     /// The plugin was closed before it was started.
     #[error("failed to launch the plugin: it was closed meanwhile")]
     Cancelled,

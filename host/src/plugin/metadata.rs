@@ -1,4 +1,5 @@
-//! What a plugin asks back: calls for metadata, bounded, each ending with its check.
+//! What a plugin asks back: calls for metadata, bounded, each ending with its check if it
+//! names one.
 
 mod fetches;
 mod paging;
@@ -99,7 +100,10 @@ impl MetadataCalls {
             return Err(Status::new(Code::PERMISSION_DENIED, text));
         }
         let mut request = call.request?;
-        let check = CheckId::from_wire(&call.admission_id).ok_or_else(ended)?;
+        let check = match &call.admission_id {
+            Some(id) => Some(CheckId::from_wire(id).ok_or_else(ended)?),
+            None => None,
+        };
         let place = self.pager.locate(&mut request)?;
         let size = size_of::<Queued>() + request.size();
         // Calls that share a fetch wait for it like those in the queue.
@@ -149,6 +153,14 @@ impl MetadataCalls {
         self.rests.end(check);
     }
 
+    /// Ends a call whose answer nobody waits for any more.
+    pub(super) fn cancel(&mut self, call_id: u64) {
+        // In the queue it is passed over when its turn comes.
+        if self.unanswered.remove(&call_id) {
+            self.fetches.cancel(call_id);
+        }
+    }
+
     /// Ends the calls of all checks that are settled.
     pub(super) fn end_settled(&mut self, core: &Core, replies: &mut dyn Replies) {
         let checks: BTreeSet<_> = self.fetches.checks().chain(self.rests.checks()).collect();
@@ -166,7 +178,12 @@ impl MetadataCalls {
         while replies.unwritten_replies() < MAX_UNWRITTEN
             && let Some(Queued { call, request, .. }) = self.queue.front()
         {
-            let answer = if core.life.is_out(call.check) {
+            if !self.unanswered.contains(&call.call_id) {
+                self.take_front();
+                continue;
+            }
+            let wanted = call.check.is_none_or(|check| core.life.is_out(check));
+            let answer = if wanted {
                 self.rests.page(&self.pager, request, call).map(Ok)
             } else {
                 Some(Err(ended()))
@@ -174,8 +191,7 @@ impl MetadataCalls {
             if answer.is_none() && !self.fetches.takes(request) {
                 break;
             }
-            let queued = self.queue.pop_front().expect("it is at the front");
-            self.queued -= queued.size;
+            let queued = self.take_front();
             if let Some(answer) = answer {
                 self.answer(queued.call.call_id, answer, replies);
             } else {
@@ -187,6 +203,12 @@ impl MetadataCalls {
             begun = true;
         }
         begun
+    }
+
+    fn take_front(&mut self) -> Queued {
+        let queued = self.queue.pop_front().expect("somebody has looked at it");
+        self.queued -= queued.size;
+        queued
     }
 
     /// Answers calls whose fetch is done. Returns whether there were any.

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::log::LogLevel;
 use crate::repository::Repository;
+use crate::session::grpc::Server;
 
 /// What all plugins of one host share.
 pub(crate) struct Services {
@@ -20,6 +21,8 @@ pub(crate) struct Services {
     /// What plugins are told about the program that asks.
     pub(crate) name: String,
     pub(crate) version: String,
+    /// What plugins call that do not speak over stdin and stdout.
+    pub(crate) grpc: Server,
     /// Set when the host is closed: nothing is started any more.
     pub(crate) closed: AtomicBool,
 }

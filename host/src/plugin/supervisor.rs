@@ -16,13 +16,12 @@ use tokio::time::Sleep;
 
 use super::checks::CheckId;
 use super::core::{Core, MAX_GRACE};
-use super::life::{Order, Stray};
+use super::hearing::Hearing;
+use super::life::Order;
 use super::metadata::MetadataCalls;
-use super::verdict;
 use crate::class::Class;
 use crate::error::PluginError;
-use crate::log::PluginLog;
-use crate::session::{Event, MetadataCall, Session, Violation};
+use crate::session::{Event, Hearer as _, MetadataCall, Session, Violation, version_mismatch};
 use crate::transport::stderr::StderrLog;
 use crate::transport::{Exit, Remains};
 use launch::fail_to_start;
@@ -63,7 +62,8 @@ impl Drop for Supervised {
 
 async fn supervise(core: &Arc<Core>) -> Exit {
     let stderr = StderrLog::new(Arc::clone(&core.name));
-    let session = match launch::open(core, stderr.clone()).await {
+    let hearing = Arc::new(Hearing::new(Arc::clone(core)));
+    let session = match launch::open(core, &hearing, stderr.clone()).await {
         Ok(session) => session,
         Err(error) => {
             let class = error.class();
@@ -75,7 +75,7 @@ async fn supervise(core: &Arc<Core>) -> Exit {
             return Exit::NeverStarted;
         }
     };
-    let mut supervisor = Supervisor::new(Arc::clone(core), session, stderr);
+    let mut supervisor = Supervisor::new(Arc::clone(core), session, hearing, stderr);
     let exit = poll_fn(|cx| supervisor.poll(cx)).await;
     // Whoever waits for a verdict knows already; whoever closes waits for this.
     let remains = poll_fn(|cx| supervisor.session.poll_gone(cx)).await;
@@ -94,10 +94,10 @@ struct Supervisor {
     session: Box<dyn Session>,
     stage: Stage,
     calls: MetadataCalls,
-    log: PluginLog,
+    hearing: Arc<Hearing>,
     stderr: StderrLog,
-    /// When the plugin closed its output while it lived.
-    output_ended: Option<Instant>,
+    /// When the plugin closed its output while it lived, and what that means.
+    output_ended: Option<(Instant, &'static str)>,
     /// When the check that waits longest was asked.
     oldest: Option<Instant>,
     timer: StdPin<Box<Sleep>>,
@@ -127,7 +127,12 @@ enum Stage {
 }
 
 impl Supervisor {
-    fn new(core: Arc<Core>, session: Box<dyn Session>, stderr: StderrLog) -> Self {
+    fn new(
+        core: Arc<Core>,
+        session: Box<dyn Session>,
+        hearing: Arc<Hearing>,
+        stderr: StderrLog,
+    ) -> Self {
         let now = Instant::now();
         Self {
             session,
@@ -135,7 +140,7 @@ impl Supervisor {
                 until: now + core.options.connect_timeout,
             },
             calls: MetadataCalls::new(),
-            log: PluginLog::new(Arc::clone(&core.name)),
+            hearing,
             stderr,
             output_ended: None,
             oldest: None,
@@ -221,7 +226,7 @@ impl Supervisor {
     fn apply_events(&mut self) -> Option<Exit> {
         let mut events = std::mem::take(&mut self.events);
         let mut ended = None;
-        let mut settled = false;
+        let mut settled = None;
         for event in events.drain(..) {
             match event {
                 Event::Connected {
@@ -233,13 +238,19 @@ impl Supervisor {
                 Event::Resolved {
                     admission_id,
                     status,
-                } => settled |= self.resolved(&admission_id, status),
-                Event::Log { level, message } => self.log.line(level, &message),
+                } => {
+                    if self.resolved(&admission_id, status) {
+                        settled.get_or_insert_with(Instant::now);
+                    }
+                }
+                Event::Settled { at } => settled = Some(at),
+                Event::Log { level, message } => self.hearing.logged(level, &message),
                 Event::MetadataCall(call) => self.called(call),
+                Event::CallCancelled { call_id } => self.calls.cancel(call_id),
                 Event::Unknown => {
                     self.core.unknown_frames.fetch_add(1, Ordering::Relaxed);
                 }
-                Event::OutputEnded => self.output_ended = Some(Instant::now()),
+                Event::OutputEnded { text } => self.output_ended = Some((Instant::now(), text)),
                 Event::Violation(violation) => self.violated(violation),
                 Event::Exited { exit, torn } => {
                     self.exited(&exit, torn);
@@ -248,8 +259,8 @@ impl Supervisor {
             }
         }
         self.events = events;
-        if settled && let Stage::Serving { active } = &mut self.stage {
-            *active = Instant::now();
+        if let (Some(settled), Stage::Serving { active }) = (settled, &mut self.stage) {
+            *active = settled.max(*active);
         }
         if self.session.unwritten_replies() > MAX_UNREAD {
             let text = "the admission plugin calls for metadata and does not read the replies";
@@ -266,11 +277,8 @@ impl Supervisor {
                 protocol_version,
                 "unknown admission plugin protocol"
             );
-            let text = format!(
-                "unknown protocol version {protocol_version}: expecting {PROTOCOL_VERSION}"
-            );
             self.session.ignore_output();
-            self.break_off(Class::Version, text);
+            self.break_off(Class::Version, version_mismatch(protocol_version));
             return;
         }
         if self.core.life.connect() {
@@ -286,31 +294,15 @@ impl Supervisor {
         if let Stage::Ending { .. } = self.stage {
             return false;
         }
-        let id = CheckId::from_wire(admission_id);
-        match self.core.life.decide(id) {
-            Ok(resolver) => {
-                resolver.resolve(verdict::outcome(&self.core.name, status));
-                if let Some(id) = id {
-                    self.calls.end(id, &mut *self.session);
-                }
-                true
-            }
-            Err(Stray { before }) => {
-                if before.is_multiple_of(STRAYS_PER_LINE) {
-                    let (plugin, strays) = (&*self.core.name, before + 1);
-                    tracing::warn!(
-                        plugin,
-                        strays,
-                        "ignored a verdict on a check that is not undecided"
-                    );
-                }
-                false
-            }
+        let settled = self.hearing.settle(admission_id, status);
+        if let Some(check) = settled {
+            self.calls.end(check, &mut *self.session);
         }
+        settled.is_some()
     }
 
     fn called(&mut self, call: MetadataCall) {
-        if let Stage::Serving { .. } = self.stage
+        if let Stage::Connecting { .. } | Stage::Serving { .. } = self.stage
             && let Err(violation) = self.calls.take(call, &self.core, &mut *self.session)
         {
             self.violated(violation);
@@ -323,7 +315,7 @@ impl Supervisor {
     }
 
     fn exited(&mut self, exit: &Exit, torn: Option<String>) {
-        self.log.report_dropped();
+        self.hearing.finish();
         let what = match self.stage {
             Stage::Ending { .. } => return,
             Stage::Connecting { .. } => " before making ListAdmissions RPC",
@@ -348,9 +340,6 @@ impl Supervisor {
         }
     }
 }
-
-/// Stray verdicts between two lines about them.
-const STRAYS_PER_LINE: u64 = 1_000;
 
 fn admission(id: CheckId, pin: &Pin, service_url: &str) -> Admission {
     Admission {

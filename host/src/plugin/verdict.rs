@@ -6,6 +6,7 @@ use admission_proto::{Code, Status};
 
 use super::promise::Outcome;
 use crate::error::CheckError;
+use crate::session::bound;
 
 /// Longest message of a status that is kept, in bytes: a promise keeps it until the
 /// cache is cleared.
@@ -19,7 +20,7 @@ pub(super) fn outcome(plugin: &Arc<str>, mut status: Status) -> Outcome {
     if status.code == Code::OK {
         return Ok(());
     }
-    bound(&mut status);
+    bound(&mut status, MAX_MESSAGE, MAX_DETAILS);
     let code = status.code;
     let plugin = Arc::clone(plugin);
     let status = Arc::new(status);
@@ -27,26 +28,6 @@ pub(super) fn outcome(plugin: &Arc<str>, mut status: Status) -> Outcome {
         Code::FAILED_PRECONDITION => CheckError::Denied { plugin, status },
         _ => CheckError::Rejected { plugin, status },
     })
-}
-
-fn bound(status: &mut Status) {
-    let length = status.message.len();
-    if length > MAX_MESSAGE {
-        status
-            .message
-            .truncate(status.message.floor_char_boundary(MAX_MESSAGE));
-        status
-            .message
-            .push_str(&format!(" (truncated, {length} bytes)"));
-    }
-    let size = |detail: &admission_proto::Detail| detail.type_url.len() + detail.value.len();
-    let details: usize = status.details.iter().map(size).sum();
-    if details > MAX_DETAILS {
-        status.details.clear();
-        status
-            .message
-            .push_str(&format!(" (details dropped, {details} bytes)"));
-    }
 }
 
 #[cfg(test)]

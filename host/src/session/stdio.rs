@@ -12,13 +12,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use admission_proto::Status;
+use admission_proto::wire::plugin;
 use admission_proto::wire::stdio::list_metadata_reply;
 use admission_proto::wire::stdio::{Hello, HostFrame, ListMetadataReply, host_frame};
-use admission_proto::wire::{self, plugin};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::{Event, Replies, Session};
+use super::{Event, Replies, Session, listing};
 use crate::repository::MetadataPage;
 use crate::transport::{Exit, Instance, Launched, Remains};
 use inbox::Inbox;
@@ -132,7 +132,8 @@ impl StdioSession {
             Poll::Ready(_) => {
                 self.stdout = None;
                 if self.exit.is_none() {
-                    events.push(Event::OutputEnded);
+                    let text = "the admission plugin closed its output";
+                    events.push(Event::OutputEnded { text });
                 }
             }
             Poll::Pending => return false,
@@ -231,14 +232,7 @@ impl Replies for StdioSession {
 /// Builds the frame that answers a call.
 fn reply_frame(call_id: u64, page: Result<MetadataPage, Status>) -> HostFrame {
     let result = match page {
-        Ok(page) => list_metadata_reply::Result::Page(plugin::ListMetadataResponse {
-            metadata: page
-                .metadata
-                .into_iter()
-                .map(wire::cipd::InstanceMetadata::from)
-                .collect(),
-            next_page_token: page.next_page_token,
-        }),
+        Ok(page) => list_metadata_reply::Result::Page(listing::response(page)),
         Err(status) => list_metadata_reply::Result::Status(status.into()),
     };
     let reply = ListMetadataReply {

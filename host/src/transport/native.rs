@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::stderr::StderrLog;
-use super::{LaunchError, Launched, Launcher};
+use super::{LaunchError, Launched, Launcher, Wire};
 pub(crate) use guarded::GuardCommand;
 
 /// Variables that a plugin sees of the host's environment unless told otherwise:
@@ -37,6 +37,7 @@ pub struct NativeCommand {
     argv: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     environment: Environment,
+    wire: Wire,
 }
 
 /// A command, and the guard under which it is to run.
@@ -63,7 +64,16 @@ impl NativeCommand {
             argv: argv.into_iter().map(Into::into).collect(),
             variables: Vec::new(),
             environment: Environment::AllowList,
+            wire: Wire::default(),
         }
+    }
+
+    /// Sets how the plugin and the host speak with each other; [`Wire::Stdio`] unless this
+    /// is called.
+    #[must_use]
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.wire = wire;
+        self
     }
 
     /// Adds a variable to the plugin's environment.
@@ -162,6 +172,10 @@ impl Launcher for NativeLauncher {
             }
         }
         .boxed()
+    }
+
+    fn wire(&self) -> Wire {
+        self.command.wire
     }
 }
 

@@ -32,7 +32,8 @@ pub(super) struct Fetches {
 /// A call of the plugin that waits for a page.
 pub(super) struct Waiting {
     pub(super) call_id: u64,
-    pub(super) check: CheckId,
+    /// The check that it is for, if it named one.
+    pub(super) check: Option<CheckId>,
     /// Where in the repository's page its own begins.
     pub(super) place: Option<Place>,
 }
@@ -147,25 +148,35 @@ impl Fetches {
     /// no other waits. Returns the calls' IDs.
     pub(super) fn end(&mut self, check: CheckId) -> Vec<u64> {
         let mut calls = Vec::new();
+        self.let_go(|call| {
+            let ended = call.check == Some(check);
+            calls.extend(ended.then_some(call.call_id));
+            ended
+        });
+        calls
+    }
+
+    /// Takes out one call, and ends its fetch if no other waits for it.
+    pub(super) fn cancel(&mut self, call_id: u64) {
+        self.let_go(|call| call.call_id == call_id);
+    }
+
+    /// Takes out calls, and ends each fetch for which none is left.
+    fn let_go(&mut self, mut ended: impl FnMut(&Waiting) -> bool) {
         self.fetches.retain_mut(|fetch| {
-            fetch.waiting.retain(|call| {
-                let ended = call.check == check;
-                calls.extend(ended.then_some(call.call_id));
-                !ended
-            });
+            fetch.waiting.retain(|call| !ended(call));
             let wanted = !fetch.waiting.is_empty();
             if !wanted {
                 fetch.handle.abort();
             }
             wanted
         });
-        calls
     }
 
     /// Returns the checks that wait.
     pub(super) fn checks(&self) -> impl Iterator<Item = CheckId> {
         let calls = self.fetches.iter().flat_map(|fetch| &fetch.waiting);
-        calls.map(|call| call.check)
+        calls.filter_map(|call| call.check)
     }
 }
 

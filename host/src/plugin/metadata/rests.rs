@@ -26,14 +26,15 @@ pub(super) struct Rests {
 struct Rest {
     listing: Listing,
     bytes: usize,
-    /// The check that has used it last, and with which it is dropped.
-    check: CheckId,
+    /// The check that has used it last, and with which it is dropped; without one it is
+    /// dropped for others only.
+    check: Option<CheckId>,
     used: u64,
 }
 
 impl Rests {
     /// Keeps what is left of a page after the first `seen` entries.
-    pub(super) fn keep(&mut self, mut listing: Listing, seen: usize, check: CheckId) {
+    pub(super) fn keep(&mut self, mut listing: Listing, seen: usize, check: Option<CheckId>) {
         self.remove(listing.version());
         let Some(bytes) = listing.shrink(seen, MAX_KEPT) else {
             return;
@@ -78,7 +79,7 @@ impl Rests {
         self.by_check.iter().map(|&(check, _)| check)
     }
 
-    fn insert(&mut self, listing: Listing, bytes: usize, check: CheckId) {
+    fn insert(&mut self, listing: Listing, bytes: usize, check: Option<CheckId>) {
         self.uses += 1;
         let version = listing.version();
         let rest = Rest {
@@ -89,14 +90,16 @@ impl Rests {
         };
         self.bytes += bytes;
         self.by_use.insert((rest.used, version));
-        self.by_check.insert((rest.check, version));
+        self.by_check.extend(check.map(|check| (check, version)));
         self.by_version.insert(version, rest);
     }
 
     fn remove(&mut self, version: u64) -> Option<Rest> {
         let rest = self.by_version.remove(&version)?;
         self.by_use.remove(&(rest.used, version));
-        self.by_check.remove(&(rest.check, version));
+        if let Some(check) = rest.check {
+            self.by_check.remove(&(check, version));
+        }
         self.bytes -= rest.bytes;
         Some(rest)
     }

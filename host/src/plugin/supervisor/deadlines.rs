@@ -43,12 +43,11 @@ impl Supervisor {
     }
 
     fn output_deadline(&self) -> Option<Instant> {
-        self.output_ended.map(|ended| ended + PARTING)
+        self.output_ended.map(|(ended, _)| ended + PARTING)
     }
 
     /// Does what follows from every deadline that has passed at `now`.
     fn expire(&mut self, now: Instant) {
-        let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         match self.stage {
             Stage::Ending { kill_at, .. } => {
                 if kill_at <= now {
@@ -65,13 +64,19 @@ impl Supervisor {
                 self.break_off(Class::HandshakeTimeout, text);
                 return;
             }
-            Stage::Serving { active } if passed(self.check_deadline(active)) => {
+            Stage::Serving { active }
+                if self
+                    .check_deadline(active)
+                    .is_some_and(|deadline| deadline <= now) =>
+            {
                 self.expire_checks(now);
             }
             Stage::Connecting { .. } | Stage::Serving { .. } => {}
         }
-        if passed(self.output_deadline()) {
-            self.break_off(Class::Crash, "the admission plugin closed its output");
+        if let Some((ended, text)) = self.output_ended
+            && ended + PARTING <= now
+        {
+            self.break_off(Class::Crash, text);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,18 +11,37 @@ use tokio_util::sync::CancellationToken;
 use super::END;
 use crate::error::PluginError;
 use crate::plugin::core::Core;
-use crate::session::Session;
+use crate::plugin::hearing::Hearing;
+use crate::session::grpc::GrpcSession;
 use crate::session::stdio::StdioSession;
+use crate::session::{Hearer, Session};
 use crate::transport::stderr::StderrLog;
-use crate::transport::{LaunchError, Launched};
+use crate::transport::{LaunchError, Launched, Wire};
 
 /// Starts the plugin and opens the conversation with it.
-pub(super) async fn open(core: &Core, stderr: StderrLog) -> Result<Box<dyn Session>, LaunchError> {
+pub(super) async fn open(
+    core: &Core,
+    hearing: &Arc<Hearing>,
+    stderr: StderrLog,
+) -> Result<Box<dyn Session>, LaunchError> {
     if core.services.is_closed() {
         return Err(LaunchError::HostClosed);
     }
-    let launched = launch(core, stderr).await?;
-    Ok(Box::new(StdioSession::new(launched, core.services.hello())))
+    match core.launcher.wire() {
+        Wire::Stdio => {
+            let launched = launch(core, stderr).await?;
+            Ok(Box::new(StdioSession::new(launched, core.services.hello())))
+        }
+        Wire::Grpc => {
+            let hearer = Arc::clone(hearing) as Arc<dyn Hearer>;
+            // Before the plugin is started: without a server there is no point in it, and
+            // its ticket is valid when it first sees it.
+            let registration = core.services.grpc.register(hearer)?;
+            let launched = launch(core, stderr).await?;
+            let log = StderrLog::new(Arc::clone(&core.name));
+            Ok(Box::new(GrpcSession::new(launched, registration, log)))
+        }
+    }
 }
 
 async fn launch(core: &Core, stderr: StderrLog) -> Result<Launched, LaunchError> {

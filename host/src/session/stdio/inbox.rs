@@ -3,15 +3,14 @@
 use std::time::Instant;
 
 use admission_proto::frame::{self, FrameError};
-use admission_proto::wire::plugin::{ListMetadataRequest, LogRequest, ResolveAdmissionRequest};
+use admission_proto::wire::plugin::{LogRequest, ResolveAdmissionRequest};
 use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame};
-use admission_proto::{Code, ObjectRef, Status, quote_bytes};
+use admission_proto::{Status, quote_bytes};
 use bytes::BytesMut;
 
 use crate::class::Class;
 use crate::log::LogLevel;
-use crate::repository::ListMetadata;
-use crate::session::{Event, MetadataCall, Violation};
+use crate::session::{Event, MetadataCall, Violation, listing};
 
 /// What was read and is not a whole frame yet.
 #[derive(Debug)]
@@ -181,22 +180,10 @@ fn metadata_call(call: ListMetadataCall) -> Result<Event, Violation> {
     };
     Ok(Event::MetadataCall(MetadataCall {
         call_id: call.call_id,
-        admission_id: call.admission_id,
+        admission_id: Some(call.admission_id),
         service_url: std::mem::take(&mut request.service_url),
-        request: listing(request),
+        request: listing::asked(request),
     }))
-}
-
-fn listing(request: ListMetadataRequest) -> Result<ListMetadata, Status> {
-    let instance = ObjectRef::from_wire(request.instance)
-        .map_err(|error| Status::new(Code::INVALID_ARGUMENT, format!("bad 'instance': {error}")))?;
-    Ok(ListMetadata {
-        package: request.package,
-        instance,
-        keys: request.keys,
-        page_size: request.page_size,
-        page_token: request.page_token,
-    })
 }
 
 fn quote(text: &str) -> String {

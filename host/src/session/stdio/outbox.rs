@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use admission_proto::wire::Message as _;
 use admission_proto::wire::stdio::HostFrame;
-use admission_proto::{Code, Status, frame};
+use admission_proto::{Status, frame};
 
 use super::reply_frame;
 use crate::repository::MetadataPage;
+use crate::session::listing;
 
 /// Bytes that are written in one go. No admission is added to a batch beyond it.
 const BATCH: usize = 64 << 10;
@@ -38,9 +38,8 @@ impl Outbox {
     /// Adds a reply, behind the replies that wait already.
     pub(super) fn push_reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
         let mut message = reply_frame(call_id, page);
-        let length = message.encoded_len();
-        if length > frame::PLUGIN_LIMIT {
-            message = reply_frame(call_id, Err(too_large(length)));
+        if let Err(too_large) = listing::fitting(&message) {
+            message = reply_frame(call_id, Err(too_large));
         }
         let mut frame = Vec::new();
         frame::encode(&message, &mut frame);
@@ -92,16 +91,6 @@ impl Outbox {
         self.reply_bytes = 0;
         self.advance(0);
     }
-}
-
-fn too_large(length: usize) -> Status {
-    Status::new(
-        Code::RESOURCE_EXHAUSTED,
-        format!(
-            "a page of metadata takes a frame of {length} bytes, over the limit of {}",
-            frame::PLUGIN_LIMIT
-        ),
-    )
 }
 
 #[cfg(test)]

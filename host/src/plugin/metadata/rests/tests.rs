@@ -33,7 +33,7 @@ impl Fixture {
     fn begin(&mut self, package: &str, entries: &[usize], check: CheckId) -> Waiting {
         let listing = self.open(package, entries);
         let (page, seen) = self.pager.page(&listing, None).expect("a page");
-        self.rests.keep(listing, seen, check);
+        self.rests.keep(listing, seen, Some(check));
         self.next(&page, check).expect("a page follows")
     }
 
@@ -43,7 +43,7 @@ impl Fixture {
         let place = self.pager.locate(&mut request).expect("a token");
         place.map(|place| Waiting {
             call_id: 1,
-            check,
+            check: Some(check),
             place: Some(place),
         })
     }
@@ -104,7 +104,7 @@ fn what_is_left_of_a_page_is_handed_out_piece_by_piece() {
 fn a_page_that_is_done_leaves_nothing() {
     let mut fixture = Fixture::new();
     let listing = fixture.open("a", &[1]);
-    fixture.rests.keep(listing, 1, check(1));
+    fixture.rests.keep(listing, 1, Some(check(1)));
     assert!(fixture.holds_nothing());
 }
 
@@ -132,7 +132,7 @@ fn of_a_rest_that_is_too_large_the_beginning_is_kept() {
     // Nothing at all of an entry that is too large alone.
     let mut fixture = Fixture::new();
     let listing = fixture.open("a", &[1, 33]);
-    fixture.rests.keep(listing, 1, check(1));
+    fixture.rests.keep(listing, 1, Some(check(1)));
     assert!(fixture.holds_nothing());
 }
 
@@ -141,7 +141,7 @@ fn a_rest_ends_with_the_check_that_has_used_it_last() {
     let mut fixture = Fixture::new();
     let call = fixture.begin("a", &[1, 1], check(1));
     let other = Waiting {
-        check: check(2),
+        check: Some(check(2)),
         ..call
     };
     assert!(fixture.page("a", &other).is_some());

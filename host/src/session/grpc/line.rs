@@ -1,0 +1,403 @@
+//! What a session and the calls of its plugin share.
+//!
+//! Calls come in on the tasks of connections, and the session is polled by another. What
+//! a plugin is answered to has had its effect by then: verdicts and log lines take it at
+//! once, where the call is served, and cost no task switch.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use admission_proto::Status;
+use admission_proto::wire::PROTOCOL_VERSION;
+use admission_proto::wire::plugin::{Admission, ListMetadataResponse};
+use futures_util::task::AtomicWaker;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::log::LogLevel;
+use crate::session::{Event, Hearer, MetadataCall, Violation, version_mismatch};
+
+/// Admissions that wait for the stream. What is beyond them stays with the checks, where
+/// it costs no more, until half of these are taken.
+const QUEUE: usize = 1_024;
+
+/// Bytes of calls for metadata that the session has not seen yet.
+const MAX_UNSEEN: usize = 8 << 20;
+
+/// Connections that one plugin may have. One is what it needs.
+const MAX_CONNECTIONS: usize = 64;
+
+/// What the end of the stream of admissions means for checks, if the plugin lives on.
+const STREAM_ENDED: &str = "the admission plugin is terminating";
+
+/// One plugin as its calls reach it.
+pub(super) struct Line {
+    hearer: Arc<dyn Hearer>,
+    state: Mutex<State>,
+    /// Wakes the session when there is something for it.
+    session: AtomicWaker,
+    connections: AtomicUsize,
+    /// Bytes of answers that the plugin has not taken yet.
+    unwritten: AtomicUsize,
+    /// Cuts the connections.
+    gone: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    /// Whether what the plugin says is ignored.
+    deaf: bool,
+    /// What the session has not seen yet.
+    events: Vec<Event>,
+    /// Bytes of the calls in `events`.
+    unseen: usize,
+    /// When the last check was settled, if the session does not know yet.
+    settled: Option<Instant>,
+    queue: VecDeque<Admission>,
+    /// Whether the session waits for room in the queue.
+    full: bool,
+    /// Wakes the stream when there is something for it.
+    stream: Option<Waker>,
+    calls: HashMap<u64, oneshot::Sender<Answer>>,
+    next_call: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    /// The plugin has not asked for admissions.
+    #[default]
+    Connecting,
+    /// It has, and the stream is there.
+    Streaming,
+    /// It has, and there is no stream any more.
+    Streamed,
+    /// It was asked to finish.
+    Finishing,
+}
+
+/// What a call for metadata is answered with.
+pub(super) type Answer = Result<(ListMetadataResponse, Unwritten), Status>;
+
+/// Counts an answer as not written until it is dropped.
+pub(super) struct Unwritten {
+    line: Arc<Line>,
+    bytes: usize,
+}
+
+/// A call for metadata that waits. Dropping it cancels the call.
+pub(super) struct Call<'a> {
+    line: &'a Line,
+    id: u64,
+    answer: oneshot::Receiver<Answer>,
+}
+
+/// The stream of admissions. Dropping it ends what the plugin gets.
+pub(super) struct Admissions(Arc<Line>);
+
+/// A connection of the plugin. Dropping it tells that there is one fewer.
+pub(super) struct Connected(Arc<Line>);
+
+// What the plugin does.
+impl Line {
+    pub(super) fn new(hearer: Arc<dyn Hearer>) -> Self {
+        Self {
+            hearer,
+            state: Mutex::default(),
+            session: AtomicWaker::new(),
+            connections: AtomicUsize::new(0),
+            unwritten: AtomicUsize::new(0),
+            gone: CancellationToken::new(),
+        }
+    }
+
+    /// Counts one more connection, unless there are too many.
+    pub(super) fn connect(self: &Arc<Self>) -> Option<Connected> {
+        let more = |connections| (connections < MAX_CONNECTIONS).then_some(connections + 1);
+        let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
+        let counted = self.connections.fetch_update(set, fetch, more);
+        counted.is_ok().then(|| Connected(Arc::clone(self)))
+    }
+
+    /// Waits until the plugin is gone, and its connections are to be cut.
+    pub(super) async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// Begins the stream of admissions.
+    pub(super) fn list_admissions(
+        self: &Arc<Self>,
+        protocol_version: i32,
+        plugin_version: String,
+    ) -> Result<Admissions, tonic::Status> {
+        let mut state = self.lock();
+        match state.stage {
+            Stage::Connecting => {}
+            Stage::Finishing => return Err(terminating()),
+            Stage::Streaming | Stage::Streamed => {
+                let text = "already called ListAdmissions";
+                return Err(tonic::Status::failed_precondition(text));
+            }
+        }
+        let speaks_ours = protocol_version == PROTOCOL_VERSION;
+        state.stage = if speaks_ours {
+            Stage::Streaming
+        } else {
+            Stage::Streamed
+        };
+        state.events.push(Event::Connected {
+            protocol_version,
+            plugin_version,
+        });
+        drop(state);
+        self.session.wake();
+        if !speaks_ours {
+            // Not FAILED_PRECONDITION, at which the reference's plugins crash.
+            return Err(tonic::Status::aborted(version_mismatch(protocol_version)));
+        }
+        Ok(Admissions(Arc::clone(self)))
+    }
+
+    pub(super) fn resolve(&self, admission_id: &str, status: Status) {
+        // The guard of the lock must be gone before the check is settled.
+        let ignored = {
+            let state = self.lock();
+            state.deaf || state.stage == Stage::Finishing
+        };
+        if !ignored && self.hearer.resolved(admission_id, status) {
+            self.lock().settled = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn log(&self, level: LogLevel, message: &str) {
+        let deaf = self.lock().deaf;
+        if !deaf {
+            self.hearer.logged(level, message);
+        }
+    }
+
+    /// Hands a call of `size` bytes to the session; `None` if too much waits for it.
+    pub(super) fn call(&self, mut call: MetadataCall, size: usize) -> Result<Call<'_>, Status> {
+        let (sender, answer) = oneshot::channel();
+        let mut state = self.lock();
+        if state.stage == Stage::Finishing || state.deaf {
+            return Err(finishing());
+        }
+        if state.unseen + size > MAX_UNSEEN {
+            let text = "too many metadata calls at once";
+            return Err(Status::new(admission_proto::Code::RESOURCE_EXHAUSTED, text));
+        }
+        let id = state.next_call;
+        call.call_id = id;
+        state.next_call += 1;
+        state.unseen += size;
+        state.calls.insert(id, sender);
+        state.events.push(Event::MetadataCall(call));
+        drop(state);
+        self.session.wake();
+        Ok(Call {
+            line: self,
+            id,
+            answer,
+        })
+    }
+}
+
+// What the session does.
+impl Line {
+    /// Takes what was heard; else the task is woken when there is something.
+    pub(super) fn poll_events(&self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool {
+        self.session.register(cx.waker());
+        let mut state = self.lock();
+        let before = events.len();
+        state.unseen = 0;
+        events.append(&mut state.events);
+        if let Some(at) = state.settled.take() {
+            // Not counted as something heard: checks that were settled are no reason
+            // for the session to be polled again.
+            drop(state);
+            events.push(Event::Settled { at });
+            return events.len() > before + 1;
+        }
+        events.len() > before
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        let mut state = self.lock();
+        if state.stage != Stage::Streaming {
+            return false;
+        }
+        state.full = state.queue.len() >= QUEUE;
+        !state.full
+    }
+
+    pub(super) fn admit(&self, admission: Admission) {
+        let mut state = self.lock();
+        state.queue.push_back(admission);
+        let stream = state.stream.take();
+        drop(state);
+        wake(stream);
+    }
+
+    pub(super) fn answer(
+        self: &Arc<Self>,
+        call_id: u64,
+        answer: Result<(ListMetadataResponse, usize), Status>,
+    ) {
+        let Some(call) = self.lock().calls.remove(&call_id) else {
+            return;
+        };
+        let answer = answer.map(|(page, bytes)| (page, Unwritten::new(self, bytes)));
+        // If it was cancelled in this moment, nobody waits.
+        let _cancelled = call.send(answer);
+    }
+
+    pub(super) fn unwritten(&self) -> usize {
+        self.unwritten.load(Ordering::Acquire)
+    }
+
+    /// Asks the plugin to finish: ends the stream, and every call that waits.
+    pub(super) fn finish(&self) {
+        let mut state = self.lock();
+        state.stage = Stage::Finishing;
+        state.queue = VecDeque::new();
+        let calls = std::mem::take(&mut state.calls);
+        let stream = state.stream.take();
+        drop(state);
+        drop(calls);
+        wake(stream);
+    }
+
+    /// Ignores what the plugin says from now on.
+    pub(super) fn ignore(&self) {
+        self.lock().deaf = true;
+    }
+
+    /// Tells the session that the plugin cannot be reached any more.
+    pub(super) fn fail(&self, violation: Violation) {
+        self.lock().events.push(Event::Violation(violation));
+        self.session.wake();
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connections.load(Ordering::Acquire) > 0
+    }
+
+    /// Cuts the connections.
+    pub(super) fn cut(&self) {
+        self.gone.cancel();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Call<'_> {
+    /// Waits for the answer; `None` if the plugin is to finish.
+    pub(super) async fn answer(mut self) -> Answer {
+        (&mut self.answer)
+            .await
+            .unwrap_or_else(|_| Err(finishing()))
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let mut state = self.line.lock();
+        let unanswered = state.calls.remove(&self.id);
+        if unanswered.is_some() {
+            state.events.push(Event::CallCancelled { call_id: self.id });
+            drop(state);
+            self.line.session.wake();
+        }
+    }
+}
+
+impl futures_util::Stream for Admissions {
+    type Item = Result<Admission, tonic::Status>;
+
+    fn poll_next(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let line = &self.0;
+        let mut state = line.lock();
+        if state.stage == Stage::Finishing {
+            return Poll::Ready(Some(Err(terminating())));
+        }
+        let Some(admission) = state.queue.pop_front() else {
+            state.stream = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        let has_room = state.full && state.queue.len() <= QUEUE / 2;
+        if has_room {
+            state.full = false;
+            drop(state);
+            line.session.wake();
+        }
+        Poll::Ready(Some(Ok(admission)))
+    }
+}
+
+impl Drop for Admissions {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.stream = None;
+        if state.stage == Stage::Streaming {
+            state.stage = Stage::Streamed;
+            state.queue = VecDeque::new();
+            state.events.push(Event::OutputEnded { text: STREAM_ENDED });
+            drop(state);
+            self.0.session.wake();
+        }
+    }
+}
+
+impl Unwritten {
+    fn new(line: &Arc<Line>, bytes: usize) -> Self {
+        line.unwritten.fetch_add(bytes, Ordering::AcqRel);
+        Self {
+            line: Arc::clone(line),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.line.unwritten.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.line.session.wake();
+    }
+}
+
+impl std::ops::Deref for Connected {
+    type Target = Arc<Line>;
+
+    fn deref(&self) -> &Arc<Line> {
+        &self.0
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.session.wake();
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// Ends the stream when the host ends the plugin.
+fn terminating() -> tonic::Status {
+    tonic::Status::aborted("terminating")
+}
+
+/// Ends a call when the host ends the plugin.
+fn finishing() -> Status {
+    Status::new(admission_proto::Code::CANCELLED, "the plugin is to finish")
+}
