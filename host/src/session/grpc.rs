@@ -5,6 +5,7 @@
 
 mod connection;
 mod gate;
+mod incoming;
 mod line;
 mod server;
 mod services;

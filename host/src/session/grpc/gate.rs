@@ -17,15 +17,13 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 
+use super::incoming;
 use super::services::{Desk, InAnswer};
 use super::tickets::TicketHash;
 use super::visitor::Visitor;
 
 const HOST: &str = "cipd.plugin.Host";
 const ADMISSIONS: &str = "cipd.plugin.Admissions";
-
-/// Longest message that is accepted, in bytes: the reference's limit.
-const MAX_MESSAGE: usize = 4 << 20;
 
 /// Serves the calls that come in on one connection.
 pub(super) struct Gate(Arc<Visitor>);
@@ -61,12 +59,15 @@ impl Service<Request<Incoming>> for Gate {
             Ok(desk) => desk,
             Err(status) => return refused(status),
         };
+        // It looks at the length of a message before tonic does.
+        let limit = usize::MAX;
+        let request = request.map(|body| incoming::Request::new(body, Arc::clone(&desk)));
         match method {
             Method::Admissions => AdmissionsServer::from_arc(desk)
-                .max_decoding_message_size(MAX_MESSAGE)
+                .max_decoding_message_size(limit)
                 .call(request),
             Method::Host => HostServer::from_arc(desk)
-                .max_decoding_message_size(MAX_MESSAGE)
+                .max_decoding_message_size(limit)
                 .call(request)
                 .map(|response| response.map(counted))
                 .boxed(),

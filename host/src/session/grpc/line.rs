@@ -30,6 +30,9 @@ const MAX_UNSEEN: usize = 8 << 20;
 /// Connections that one plugin may have. One is what it needs.
 const MAX_CONNECTIONS: usize = 64;
 
+/// Bytes of messages that may be on their way to us at once.
+const MAX_INCOMING: usize = 64 << 20;
+
 /// What the end of the stream of admissions means for checks, if the plugin lives on.
 const STREAM_ENDED: &str = "the admission plugin is terminating";
 
@@ -40,6 +43,8 @@ pub(super) struct Line {
     /// Wakes the session when there is something for it.
     session: AtomicWaker,
     connections: AtomicUsize,
+    /// Bytes of messages that are on their way to us.
+    incoming: AtomicUsize,
     /// Bytes of answers that the plugin has not taken yet.
     unwritten: AtomicUsize,
     /// Cuts the connections.
@@ -88,6 +93,12 @@ pub(super) struct Unwritten {
     bytes: usize,
 }
 
+/// Room for a message that is read. Dropping it gives the room back.
+pub(super) struct Claim {
+    line: Arc<Line>,
+    bytes: usize,
+}
+
 /// A call for metadata that waits. Dropping it cancels the call.
 pub(super) struct Call<'a> {
     line: &'a Line,
@@ -109,6 +120,7 @@ impl Line {
             state: Mutex::default(),
             session: AtomicWaker::new(),
             connections: AtomicUsize::new(0),
+            incoming: AtomicUsize::new(0),
             unwritten: AtomicUsize::new(0),
             gone: CancellationToken::new(),
         }
@@ -120,6 +132,16 @@ impl Line {
         let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
         let counted = self.connections.fetch_update(set, fetch, more);
         counted.is_ok().then(|| Connected(Arc::clone(self)))
+    }
+
+    /// Makes room for a message that is to be read, if there is some.
+    pub(super) fn claim(self: &Arc<Self>, bytes: usize) -> Option<Claim> {
+        let before = self.incoming.fetch_add(bytes, Ordering::AcqRel);
+        let claim = Claim {
+            line: Arc::clone(self),
+            bytes,
+        };
+        (before + bytes <= MAX_INCOMING).then_some(claim)
     }
 
     /// Waits until the plugin is gone, and its connections are to be cut.
@@ -368,6 +390,12 @@ impl Drop for Unwritten {
     fn drop(&mut self) {
         self.line.unwritten.fetch_sub(self.bytes, Ordering::AcqRel);
         self.line.session.wake();
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.line.incoming.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
