@@ -1,0 +1,221 @@
+//! What is called, and what that does.
+
+use admission_host::{Class, Code, Exit, InstanceMetadata, MemoryRepository, PluginState};
+use conformance::logs::Lines;
+use conformance::repositories::{Counted, Failing, Stuck};
+use conformance::{GRACE, Plugin, Status, error_of, eventually, guarded, host, host_with, pin};
+use futures_util::future::join_all;
+use tracing::Level;
+
+use crate::{peer, told};
+
+macro_rules! tests {
+    ($(async fn $name:ident() $body:block)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            guarded(async $body).await;
+        }
+    )*};
+}
+pub(crate) use tests;
+
+tests! {
+    async fn verdicts_codes_messages_and_details_come_through() {
+        let plugin = Plugin::new(&host(), peer(""));
+        for admitted in ["allow/a", "ok/a"] {
+            plugin.check_admission(&pin(admitted)).wait().await.expect("admitted");
+        }
+        let denied = error_of(&plugin.check_admission(&pin("deny/a"))).await;
+        assert_eq!(denied.class(), Class::Denied);
+        assert_eq!(denied.to_string(), "deny/a is denied");
+        for code in [1, 7, 12_345] {
+            let rejected = error_of(&plugin.check_admission(&pin(&format!("code/{code}")))).await;
+            assert_eq!(rejected.class(), Class::Rejected);
+            assert_eq!(rejected.code(), Some(Code::from(code)));
+        }
+        let detailed = error_of(&plugin.check_admission(&pin("detail/a"))).await;
+        let admission_host::CheckError::Denied { status, .. } = detailed else {
+            panic!("not denied: {detailed}");
+        };
+        assert_eq!(status.details[0].value, [0, 159, 255]);
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn ten_thousand_checks_are_all_judged() {
+        let plugin = Plugin::new(&host(), peer(""));
+        let pins: Vec<_> = (0..10_000).map(|n| pin(&format!("allow/{n}"))).collect();
+        let promises: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
+        for outcome in join_all(promises.iter().map(|promise| promise.wait())).await {
+            outcome.expect("admitted");
+        }
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn every_call_is_asked_for_its_ticket_and_the_first_of_several_counts() {
+        let plugin = Plugin::new(&host(), peer("tickets"));
+        let invalid = "PermissionDenied invalid ticket in the request";
+        assert_eq!(
+            told(&plugin).await,
+            format!(
+                "Unauthenticated no ticket in the request; {invalid}; {invalid}; {invalid}; OK; OK"
+            )
+        );
+        plugin.close(GRACE).await;
+    }
+
+    async fn what_is_not_there_is_not_asked_for_a_ticket() {
+        let plugin = Plugin::new(&host(), peer("unknown-methods"));
+        assert_eq!(
+            told(&plugin).await,
+            "Unimplemented unknown method Shutdown for service cipd.plugin.Host; \
+             Unimplemented unknown method  for service cipd.plugin.Admissions; \
+             Unimplemented unknown service grpc.health.v1.Health"
+        );
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_second_list_admissions_is_refused_and_the_first_goes_on() {
+        let plugin = Plugin::new(&host(), peer("connect-twice"));
+        for n in 0..2 {
+            let error = error_of(&plugin.check_admission(&pin(&format!("tell/{n}")))).await;
+            assert_eq!(error.to_string(), "FailedPrecondition already called ListAdmissions");
+        }
+        assert_eq!(plugin.state(), PluginState::Running);
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn a_message_of_more_than_4_mib_is_refused_and_nothing_else_happens() {
+        let plugin = Plugin::new(&host(), peer("oversized"));
+        assert_eq!(told(&plugin).await, "ResourceExhausted; OK");
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn severities_are_the_references_words() {
+        let lines = Lines::collect();
+        let plugin = Plugin::new(&host(), peer(""));
+        plugin.check_admission(&pin("log/a")).wait().await.expect("admitted");
+        let said: Vec<_> = lines
+            .of_plugin("peer")
+            .into_iter()
+            .filter(|line| line.message.starts_with("a line of "))
+            .map(|line| (line.level, line.message))
+            .collect();
+        let expected = [
+            (Level::DEBUG, "a line of debug"),
+            (Level::INFO, "a line of info"),
+            (Level::WARN, "a line of warning"),
+            (Level::ERROR, "a line of error"),
+            (Level::INFO, "a line of fatal"),
+        ];
+        assert_eq!(said, expected.map(|(level, message)| (level, message.to_owned())));
+        plugin.close(GRACE).await;
+    }
+
+    async fn of_a_flood_of_lines_some_are_logged_and_the_rest_counted() {
+        let lines = Lines::collect();
+        let plugin = Plugin::new(&host(), peer("many-logs"));
+        plugin.check_admission(&pin("a")).wait().await.expect("admitted");
+        plugin.close(GRACE).await;
+        let lines = lines.of_plugin("many-logs");
+        let of_plugin = |line: &&conformance::logs::Line| line.message.starts_with("line ");
+        let logged = lines.iter().filter(of_plugin).count();
+        assert!(logged >= 200, "{logged}");
+        assert!(logged < 10_000, "{logged}");
+        let counted = |line: &conformance::logs::Line| line.message == "dropped log lines of the plugin";
+        assert!(lines.iter().any(counted));
+    }
+
+    async fn a_flood_of_verdicts_on_nothing_is_counted() {
+        let plugin = Plugin::new(&host(), peer("many-verdicts"));
+        plugin.check_admission(&pin("a")).wait().await.expect("admitted");
+        assert_eq!(plugin.strays().verdicts, 10_000);
+        plugin.close(GRACE).await;
+    }
+
+    async fn ten_thousand_metadata_calls_at_once_are_answered_by_a_few_fetches() {
+        let pin = pin("a");
+        let repository = Counted::with_entries(&pin, 1);
+        let plugin = Plugin::new(&host_with(repository.clone()), peer("many-calls"));
+        let error = error_of(&plugin.check_admission(&pin)).await;
+        assert_eq!(error.to_string(), "10000");
+        assert!(repository.calls() < 10_000);
+        plugin.close(GRACE).await;
+    }
+
+    async fn metadata_is_paged_below_what_one_message_may_hold() {
+        let pin = pin("metadata/a");
+        let mut repository = MemoryRepository::new();
+        let entries = (0..16).map(|n| InstanceMetadata::new(format!("k{n:02}"), vec![b'x'; 512 << 10]));
+        let entries: Vec<_> = entries.collect();
+        let keys: Vec<_> = entries.iter().map(|entry| entry.key.clone()).collect();
+        repository.insert(&pin, entries);
+        let plugin = Plugin::new(&host_with(repository), peer(""));
+        let error = error_of(&plugin.check_admission(&pin)).await;
+        assert_eq!(error.to_string(), keys.join(" "));
+        plugin.close(GRACE).await;
+    }
+
+    async fn an_entry_that_no_message_holds_is_an_error_of_the_call() {
+        let pin = pin("metadata/a");
+        let mut repository = MemoryRepository::new();
+        repository.insert(&pin, vec![InstanceMetadata::new("k", vec![b'x'; 5 << 20])]);
+        let plugin = Plugin::new(&host_with(repository), peer(""));
+        let error = error_of(&plugin.check_admission(&pin)).await;
+        assert_eq!(error.code(), Some(Code::RESOURCE_EXHAUSTED));
+        assert_eq!(
+            error.to_string(),
+            "a page of metadata takes a frame of 5242927 bytes, over the limit of 4194304"
+        );
+        plugin.close(GRACE).await;
+    }
+
+    async fn an_error_of_the_repository_comes_through() {
+        let failing = Failing(Status::new(Code::NOT_FOUND, "no such package: 100 %\n"));
+        let plugin = Plugin::new(&host_with(failing), peer(""));
+        let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
+        assert_eq!(error.code(), Some(Code::NOT_FOUND));
+        assert_eq!(error.to_string(), r"no such package: 100 %\n");
+        plugin.close(GRACE).await;
+    }
+
+    async fn an_error_longer_than_headers_may_be_is_cut() {
+        let failing = Failing(Status::new(Code::INTERNAL, "\u{1}".repeat(1 << 20)));
+        let plugin = Plugin::new(&host_with(failing), peer(""));
+        let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
+        assert_eq!(error.code(), Some(Code::INTERNAL));
+        assert!(error.to_string().ends_with("(truncated, 1048576 bytes)"));
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_metadata_call_that_is_taken_back_ends_its_fetch() {
+        let stuck = Stuck::default();
+        let plugin = Plugin::new(&host_with(stuck.clone()), peer("take-back"));
+        let first = plugin.check_admission(&pin("a"));
+        eventually(|| stuck.under_way() == 1).await;
+        let second = plugin.check_admission(&pin("b"));
+        eventually(|| stuck.under_way() == 0).await;
+        first.wait().await.expect("admitted");
+        second.wait().await.expect("admitted");
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_plugin_may_call_and_never_list_admissions() {
+        let lines = Lines::collect();
+        let plugin = Plugin::new(&host(), peer("no-stream"));
+        let promise = plugin.check_admission(&pin("a"));
+        lines.wait_for("no-stream", "said without a stream").await;
+        lines.wait_for("no-stream", "metadata: Unimplemented").await;
+        assert_eq!(plugin.strays().verdicts, 1);
+        assert_eq!(plugin.state(), PluginState::Launching);
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+    }
+
+    async fn a_plugin_may_use_several_connections() {
+        let plugin = Plugin::new(&host(), peer("reconnect"));
+        for n in 0..10 {
+            plugin.check_admission(&pin(&format!("a/{n}"))).wait().await.expect("admitted");
+        }
+        plugin.close(GRACE).await;
+    }
+}

@@ -1,0 +1,170 @@
+//! How a plugin on this wire ends, and what its checks end with.
+
+use std::time::Duration;
+
+use admission_host::{Class, Exit, PluginOptions, PluginState};
+use conformance::logs::Lines;
+use conformance::repositories::Stuck;
+use conformance::{GRACE, Plugin, error_of, eventually, guarded, host, host_with, pin};
+
+use crate::calls::tests;
+use crate::peer;
+
+tests! {
+    async fn a_close_ends_the_stream_with_aborted_and_then_stdin() {
+        let lines = Lines::collect();
+        let plugin = Plugin::new(&host(), peer("ends"));
+        let promise = plugin.check_admission(&pin("a"));
+        eventually(|| plugin.state() == PluginState::Running).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        lines.wait_for("ends", "the stream ended with Aborted terminating").await;
+        lines.wait_for("ends", "stdin ended").await;
+        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+    }
+
+    async fn another_version_ends_the_stream_with_aborted_and_breaks_the_plugin() {
+        let lines = Lines::collect();
+        let plugin = Plugin::new(&host(), peer("version-99"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.class(), Class::Version);
+        assert_eq!(error.to_string(), "unknown protocol version 99: expecting 1");
+        let told = "the stream ended with Aborted unknown protocol version 99: expecting 1";
+        lines.wait_for("version-99", told).await;
+        // Its stdin was closed, or it would not end.
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn a_stream_that_ends_while_the_plugin_lives_breaks_it() {
+        let lines = Lines::collect();
+        let plugin = Plugin::new(&host(), peer("cancel-stream"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.class(), Class::Crash);
+        assert_eq!(error.to_string(), "the admission plugin is terminating");
+        assert_eq!(plugin.state(), PluginState::Broken);
+        lines.wait_for("cancel-stream", "stdin ended").await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn an_exit_with_the_stream_is_told_with_its_status() {
+        let plugin = Plugin::new(&host(), peer(""));
+        let error = error_of(&plugin.check_admission(&pin("exit/7"))).await;
+        assert_eq!(error.class(), Class::Crash);
+        assert_eq!(error.to_string(), "the admission plugin terminated: exit status 7");
+        let killed = Plugin::new(&host(), peer("die"));
+        let error = error_of(&killed.check_admission(&pin("a"))).await;
+        assert_eq!(error.to_string(), "the admission plugin terminated: signal: killed");
+    }
+
+    async fn an_exit_before_the_stream_is_told_with_its_status() {
+        for (argument, words) in [
+            ("exit-0", "terminated with 0 exit code"),
+            ("exit-3", "exit status 3"),
+            ("exit-while-connecting", "exit status 4"),
+            ("die-at-once", "signal: killed"),
+        ] {
+            let plugin = Plugin::new(&host(), peer(argument));
+            let error = error_of(&plugin.check_admission(&pin("a"))).await;
+            assert_eq!(
+                error.to_string(),
+                format!("the admission plugin terminated before making ListAdmissions RPC: {words}")
+            );
+        }
+    }
+
+    async fn what_was_decided_before_an_exit_stands() {
+        for _ in 0..20 {
+            let plugin = Plugin::new(&host(), peer("quick-exit"));
+            let (first, second) = (pin("a"), pin("b"));
+            let (first, second) = (plugin.check_admission(&first), plugin.check_admission(&second));
+            first.wait().await.expect("admitted");
+            let error = error_of(&second).await;
+            assert_eq!(error.to_string(), "the admission plugin terminated: exit status 9");
+        }
+    }
+
+    async fn a_plugin_that_never_connects_is_given_up_and_asked_to_finish() {
+        let lines = Lines::collect();
+        let options = PluginOptions::default().connect_timeout(Duration::from_millis(300));
+        let plugin = Plugin::with_options(&host(), peer("silent"), options);
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.class(), Class::HandshakeTimeout);
+        assert_eq!(
+            error.to_string(),
+            "while waiting for ListAdmissions RPC: context deadline exceeded"
+        );
+        lines.wait_for("silent", "the fixture was asked to finish").await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn a_plugin_that_does_not_finish_is_killed() {
+        let plugin = Plugin::new(&host(), peer("stubborn"));
+        let promise = plugin.check_admission(&pin("a"));
+        eventually(|| plugin.state() == PluginState::Running).await;
+        assert_eq!(plugin.close(Duration::from_millis(50)).await, Exit::KilledByHost);
+        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+    }
+
+    async fn a_close_takes_back_the_calls_that_wait() {
+        let stuck = Stuck::default();
+        let plugin = Plugin::new(&host_with(stuck.clone()), peer(""));
+        let promise = plugin.check_admission(&pin("metadata/a"));
+        eventually(|| stuck.under_way() == 1).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        assert_eq!(stuck.under_way(), 0);
+        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+    }
+
+    async fn what_is_said_after_the_end_of_stdin_is_logged() {
+        let lines = Lines::collect();
+        let plugin = Plugin::new(&host(), peer("farewell"));
+        plugin.check_admission(&pin("a")).wait().await.expect("admitted");
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        lines.wait_for("farewell", "said after the end of stdin").await;
+    }
+
+    async fn verdicts_after_a_close_change_nothing() {
+        let plugin = Plugin::new(&host(), peer("rude"));
+        let promise = plugin.check_admission(&pin("a"));
+        eventually(|| plugin.state() == PluginState::Running).await;
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+        assert_eq!(plugin.strays().verdicts, 0);
+    }
+
+    async fn a_check_that_takes_too_long_times_out_and_its_verdict_decides_nothing() {
+        let options = PluginOptions::default().check_timeout(Duration::from_millis(100));
+        let plugin = Plugin::with_options(&host(), peer("late"), options);
+        let late = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(late.class(), Class::Timeout);
+        let next = error_of(&plugin.check_admission(&pin("b"))).await;
+        assert_eq!(next.class(), Class::Timeout);
+        eventually(|| plugin.strays().verdicts == 1).await;
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_plugin_that_decides_is_not_stuck_however_long_the_others_wait() {
+        let options = PluginOptions::default().check_timeout(Duration::from_millis(400));
+        let plugin = Plugin::with_options(&host(), peer(""), options);
+        let waiting = plugin.check_admission(&pin("hang/a"));
+        for n in 0..100 {
+            let judged = plugin.check_admission(&pin(&format!("allow/{n}"))).wait().await;
+            judged.expect("admitted");
+            assert!(!waiting.is_settled(), "the plugin has just decided");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(error_of(&waiting).await.class(), Class::Timeout);
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_plugin_that_is_stopped_is_given_up_by_keepalive() {
+        let plugin = Plugin::new(&host(), peer("freeze"));
+        let promises: Vec<_> = (0..20_000)
+            .map(|n| plugin.check_admission(&pin(&format!("a/{n}"))))
+            .collect();
+        for promise in &promises {
+            let error = error_of(promise).await;
+            assert_eq!(error.to_string(), "the admission plugin is terminating");
+        }
+        assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
+    }
+}
