@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use admission_proto::wire::plugin::ListMetadataRequest;
+use admission_proto::wire::plugin::{ListMetadataRequest, ListMetadataResponse};
 use admission_proto::{Code, InstanceMetadata, Status};
 
 use crate::conversation::{Check, Conversation};
@@ -20,6 +20,16 @@ const DEFAULT_PAGE_SIZE: i32 = 20;
 pub struct InstanceInfo {
     conversation: Arc<Conversation>,
     check: Arc<Check>,
+}
+
+/// One page of what is attached to an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct MetadataPage {
+    /// The entries, the most recently attached first.
+    pub metadata: Vec<InstanceMetadata>,
+    /// Asks for the page that follows; empty on the last one.
+    pub next_page_token: String,
 }
 
 impl InstanceInfo {
@@ -51,7 +61,7 @@ impl InstanceInfo {
         page_size: i64,
         mut visitor: impl FnMut(&InstanceMetadata) -> ControlFlow<()>,
     ) -> Result<(), Status> {
-        let mut request = self.first_page(keys, page_size);
+        let mut request = self.request(keys, saturate(page_size), "");
         // A tree, not a hash set: a component that hashes imports the random interface.
         let mut tokens = BTreeSet::new();
         loop {
@@ -77,15 +87,56 @@ impl InstanceInfo {
         }
     }
 
-    fn first_page(&self, keys: &[&str], page_size: i64) -> ListMetadataRequest {
+    /// Fetches a single page of metadata, for a handler that hands pages on.
+    ///
+    /// `page_size` and `page_token` go to the host as they are: the token is empty for the
+    /// first page, and then what the page before it has in
+    /// [`next_page_token`](MetadataPage::next_page_token). A policy wants
+    /// [`visit_metadata`](Self::visit_metadata).
+    ///
+    /// # Errors
+    ///
+    /// The status that the host answers with.
+    ///
+    /// # Cancel safety
+    ///
+    /// The answer to a call that is dropped is ignored.
+    pub async fn list_metadata(
+        &self,
+        keys: &[&str],
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<MetadataPage, Status> {
+        let request = self.request(keys, page_size, page_token);
+        let page = self
+            .conversation
+            .list_metadata(&self.check, request)
+            .await?;
+        Ok(page.into())
+    }
+
+    fn request(&self, keys: &[&str], page_size: i32, page_token: &str) -> ListMetadataRequest {
         let admission = &self.check.admission;
         ListMetadataRequest {
             service_url: admission.service_url.clone(),
             package: admission.package.clone(),
             instance: Some(admission.instance.clone().into()),
             keys: keys.iter().map(|&key| key.to_owned()).collect(),
-            page_size: saturate(page_size),
-            page_token: String::new(),
+            page_size,
+            page_token: page_token.to_owned(),
+        }
+    }
+}
+
+impl From<ListMetadataResponse> for MetadataPage {
+    fn from(page: ListMetadataResponse) -> Self {
+        Self {
+            metadata: page
+                .metadata
+                .into_iter()
+                .map(InstanceMetadata::from)
+                .collect(),
+            next_page_token: page.next_page_token,
         }
     }
 }

@@ -83,7 +83,7 @@ use wasm as platform;
 
 pub use admission_proto::{Admission, Code, Detail, HashAlgo, InstanceMetadata, ObjectRef, Status};
 pub use handler::Handler;
-pub use info::InstanceInfo;
+pub use info::{InstanceInfo, MetadataPage};
 pub use log::log_layer;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::run_plugin_async;

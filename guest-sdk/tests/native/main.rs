@@ -283,6 +283,21 @@ fn a_visitor_that_breaks_fetches_no_further_page() {
 }
 
 #[test]
+fn a_single_page_is_asked_for_and_handed_on_as_it_is() {
+    within_a_minute(|| {
+        let mut plugin = Plugin::greeted("", "info");
+        plugin.ask("1", "page");
+        let call = metadata_call(&mut plugin);
+        let request = call.request.expect("a call has a request");
+        assert_eq!((request.page_size, request.keys), (-1, vec!["a".into()]));
+        assert_eq!(request.page_token, "from here");
+        plugin.reply(call.call_id, page(&["x", "y"], "from here"));
+        let answer = verdict("1", FAILED_PRECONDITION, "x,y; from here");
+        assert_eq!(plugin.verdict(), answer);
+    });
+}
+
+#[test]
 fn a_failed_fetch_is_returned_unchanged() {
     within_a_minute(|| {
         let mut plugin = Plugin::greeted("", "info");

@@ -54,6 +54,7 @@ async fn judge(admission: Admission, info: InstanceInfo) -> Result<(), Status> {
         }
         "metadata" => metadata(&info).await,
         "first-metadata" => first_metadata(&info).await,
+        "page" => page(&info).await,
         _ => Ok(()),
     }
 }
@@ -98,4 +99,15 @@ async fn metadata(info: &InstanceInfo) -> Result<(), Status> {
 async fn first_metadata(info: &InstanceInfo) -> Result<(), Status> {
     info.visit_metadata(&[], 0, |_| ControlFlow::Break(()))
         .await
+}
+
+/// Denies, naming the values of one page and what asks for the next.
+async fn page(info: &InstanceInfo) -> Result<(), Status> {
+    let page = info.list_metadata(&["a"], -1, "from here").await?;
+    let values = page.metadata.iter().map(|entry| &entry.value[..]);
+    let values = String::from_utf8_lossy(&values.collect::<Vec<_>>().join(&b',')).into_owned();
+    Err(Status::denied(format!(
+        "{values}; {}",
+        page.next_page_token
+    )))
 }
