@@ -80,6 +80,16 @@ impl Conversation {
         self.frame_limit.load(Ordering::Relaxed)
     }
 
+    /// Takes note of the longest frame that the host accepts, in bytes.
+    pub(crate) fn set_frame_limit(&self, limit: usize) {
+        self.frame_limit.store(limit, Ordering::Relaxed);
+    }
+
+    #[cfg(all(feature = "grpc", not(target_arch = "wasm32")))]
+    pub(crate) fn plugin_version(&self) -> &str {
+        &self.plugin_version
+    }
+
     pub(crate) fn threshold(&self) -> &Threshold {
         &self.threshold
     }
@@ -171,7 +181,7 @@ impl Conversation {
 
     fn greet(&self, hello: &Hello) {
         if let Ok(limit @ 1..) = usize::try_from(hello.max_frame_size) {
-            self.frame_limit.store(limit, Ordering::Relaxed);
+            self.set_frame_limit(limit);
         }
         self.threshold.set(&hello.log_level);
         // A host of another version gets the same answer: it decides what to do about it.

@@ -15,6 +15,26 @@ pub(crate) struct Inbox {
     stage: Stage,
 }
 
+/// What a host speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// Frames over stdin and stdout.
+    Stdio,
+    /// gRPC over a port that a line on stdin names.
+    Grpc,
+}
+
+/// Tells the wires apart by the first two bytes that a host sends.
+pub(crate) fn wire(bytes: &[u8]) -> Option<Wire> {
+    match bytes {
+        [] | [_] => None,
+        // Length 123 and the tag of hello make `{` and a line feed, which no handshake
+        // line begins with.
+        [b'{', second, ..] if *second != b'\n' => Some(Wire::Grpc),
+        _ => Some(Wire::Stdio),
+    }
+}
+
 /// How far the host has come.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -65,12 +85,10 @@ impl Inbox {
 
     /// Returns whether two bytes are there, if they may open this protocol.
     fn open(&mut self) -> Result<bool, RunError> {
-        // Length 123 and the tag of hello make `{` and a line feed, which no handshake
-        // line begins with.
-        match self.buf[..] {
-            [] | [_] => return Ok(false),
-            [b'{', second, ..] if second != b'\n' => return Err(RunError::GrpcWire),
-            _ => self.stage = Stage::Opened,
+        match wire(&self.buf) {
+            None => return Ok(false),
+            Some(Wire::Grpc) => return Err(RunError::GrpcWire),
+            Some(Wire::Stdio) => self.stage = Stage::Opened,
         }
         Ok(true)
     }

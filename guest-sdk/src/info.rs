@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use admission_proto::wire::plugin::{ListMetadataRequest, ListMetadataResponse};
-use admission_proto::{Code, InstanceMetadata, Status};
+use admission_proto::{Admission, Code, InstanceMetadata, Status};
 
 use crate::conversation::{Check, Conversation};
 
@@ -116,15 +116,24 @@ impl InstanceInfo {
     }
 
     fn request(&self, keys: &[&str], page_size: i32, page_token: &str) -> ListMetadataRequest {
-        let admission = &self.check.admission;
-        ListMetadataRequest {
-            service_url: admission.service_url.clone(),
-            package: admission.package.clone(),
-            instance: Some(admission.instance.clone().into()),
-            keys: keys.iter().map(|&key| key.to_owned()).collect(),
-            page_size,
-            page_token: page_token.to_owned(),
-        }
+        request(&self.check.admission, keys, page_size, page_token)
+    }
+}
+
+/// Returns the call for a page of metadata of the instance that `admission` is about.
+pub(crate) fn request(
+    admission: &Admission,
+    keys: &[&str],
+    page_size: i32,
+    page_token: &str,
+) -> ListMetadataRequest {
+    ListMetadataRequest {
+        service_url: admission.service_url.clone(),
+        package: admission.package.clone(),
+        instance: Some(admission.instance.clone().into()),
+        keys: keys.iter().map(|&key| key.to_owned()).collect(),
+        page_size,
+        page_token: page_token.to_owned(),
     }
 }
 

@@ -85,6 +85,8 @@ pub use admission_proto::{Admission, Code, Detail, HashAlgo, InstanceMetadata, O
 pub use handler::Handler;
 pub use info::{InstanceInfo, MetadataPage};
 pub use log::log_layer;
+#[cfg(all(feature = "grpc", not(target_arch = "wasm32")))]
+pub use native::connection;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::run_plugin_async;
 pub use run::{RunError, run_plugin};

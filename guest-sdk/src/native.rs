@@ -1,8 +1,15 @@
-//! The run loop of a native plugin: two threads for the frames, a runtime for the handlers.
+//! The run loop of a native plugin: two threads for the wire, a runtime for the handlers.
 //!
-//! No handler runs on the threads of the frames, so none can hold them up, and what ends
+//! No handler runs on the threads of the wire, so none can hold them up, and what ends
 //! the conversation is seen at once.
 
+#[cfg(feature = "grpc")]
+pub mod connection;
+mod frames;
+#[cfg(feature = "grpc")]
+mod grpc;
+#[cfg(feature = "grpc")]
+mod handshake;
 mod signal;
 mod stdio;
 
@@ -14,13 +21,14 @@ use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use self::stdio::{Input, Output};
 use crate::conversation::{Check, Conversation};
-use crate::inbox::Inbox;
-use crate::{Handler, RunError, verdict};
+#[cfg(feature = "grpc")]
+use crate::inbox::Wire;
+use crate::{Handler, RunError, inbox, verdict};
 
 /// How long handlers' futures have to be dropped. One that blocks its thread is left to
 /// the end of the process.
@@ -28,9 +36,6 @@ const DROP_GRACE: Duration = Duration::from_millis(100);
 
 /// How long a host that ended stdin has to take the last lines.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);
-
-/// Bytes asked for at once: some 400 admissions.
-const READ_SIZE: usize = 64 << 10;
 
 /// Why a conversation ended; `Ok` is the end of stdin.
 type End = Result<(), RunError>;
@@ -91,14 +96,25 @@ fn converse(
     ended: &Receiver<End>,
 ) -> Result<(), RunError> {
     let conversation = Conversation::begin(version)?;
-    let (input, output) = stdio::take().map_err(RunError::Stdio)?;
+    let (input, output) = stdio::take()?;
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .thread_name("admission-handler")
         .build()
         .map_err(RunError::Thread)?;
-    let written = start_writer(output, &conversation, end.clone())?;
-    start_reader(input, &conversation, handler, &runtime, end)?;
+    let (done, written) = mpsc::sync_channel(1);
+    let talk = Arc::new(Talk {
+        conversation: Arc::clone(&conversation),
+        handler: Arc::new(handler),
+        tasks: runtime.handle().clone(),
+        end,
+        done,
+    });
+    spawn("admission-read", move || {
+        let outcome = talk.read(&input, output);
+        // The channel has room for one end of each thread.
+        let _ = talk.end.try_send(outcome);
+    })?;
 
     let outcome = ended.recv().expect("the reader says how it ended");
 
@@ -111,82 +127,60 @@ fn converse(
     outcome
 }
 
-/// Starts to write what the outbox has. The receiver hears when all is written.
-fn start_writer(
-    output: Output,
-    conversation: &Arc<Conversation>,
+/// What the threads of a conversation share.
+struct Talk<H> {
+    conversation: Arc<Conversation>,
+    handler: Arc<H>,
+    tasks: Handle,
     end: SyncSender<End>,
-) -> Result<Receiver<()>, RunError> {
-    let conversation = Arc::clone(conversation);
-    let (done, written) = mpsc::sync_channel(1);
-    spawn("admission-write", move || {
-        if let Err(error) = write_frames(&output, &conversation) {
+    done: SyncSender<()>,
+}
+
+impl<H: Handler> Talk<H> {
+    /// Reads until stdin ends, and has the rest done as the wire needs it.
+    fn read(self: &Arc<Self>, input: &Input, output: Output) -> Result<(), RunError> {
+        let first = first_bytes(input)?;
+        match inbox::wire(&first) {
+            #[cfg(feature = "grpc")]
+            Some(Wire::Grpc) => grpc::converse(input, first, self),
+            _ => frames::converse(input, output, &first, self),
+        }
+    }
+
+    /// Has the handler judge a check.
+    fn start(&self, check: Arc<Check>) {
+        // The runtime owns the task; it drops it when stdin has ended.
+        self.tasks.spawn(answer(
+            Arc::clone(&self.conversation),
+            Arc::clone(&self.handler),
+            check,
+        ));
+    }
+
+    /// Hears how the writing of what the outbox had has ended.
+    fn written(&self, outcome: End) {
+        if outcome.is_err() {
             // What is said from now on is lost; nobody shall wait for room.
-            conversation.outbox().close();
-            let _ = end.try_send(Err(error));
+            self.conversation.outbox().close();
         }
-        // Nobody waits for it before stdin has ended.
-        let _ = done.try_send(());
-    })?;
-    Ok(written)
-}
-
-fn write_frames(output: &Output, conversation: &Conversation) -> Result<(), RunError> {
-    let next = || signal::block_on(poll_fn(|cx| conversation.outbox().poll_take(cx)));
-    while let Some(batch) = next() {
-        output
-            .write_all(&batch.bytes)
-            .map_err(|source| RunError::Write {
-                owed: conversation.owed(),
-                source,
-            })?;
-        conversation.wrote(batch.verdicts);
+        // The channel has room for one end of each thread; of the first is heard.
+        let _ = self.end.try_send(outcome);
+        // Nobody waits for it before there is an end.
+        let _ = self.done.try_send(());
     }
-    Ok(())
 }
 
-/// Starts to read frames and to hand the checks among them to `runtime`.
-fn start_reader(
-    input: Input,
-    conversation: &Arc<Conversation>,
-    handler: impl Handler,
-    runtime: &Runtime,
-    end: SyncSender<End>,
-) -> Result<(), RunError> {
-    let conversation = Arc::clone(conversation);
-    let handler = Arc::new(handler);
-    let tasks = runtime.handle().clone();
-    spawn("admission-read", move || {
-        let outcome = read_frames(&input, &conversation, |check| {
-            // The runtime owns the task; it drops it when stdin has ended.
-            tasks.spawn(answer(
-                Arc::clone(&conversation),
-                Arc::clone(&handler),
-                check,
-            ));
-        });
-        // The channel has room for one end of each thread.
-        let _ = end.try_send(outcome);
-    })
-}
-
-fn read_frames(
-    input: &Input,
-    conversation: &Conversation,
-    start: impl Fn(Arc<Check>),
-) -> Result<(), RunError> {
-    let mut inbox = Inbox::default();
-    let mut bytes = vec![0; READ_SIZE];
-    loop {
-        let count = input.read(&mut bytes).map_err(RunError::Read)?;
-        if count == 0 {
-            return inbox.finish();
-        }
-        inbox.extend(&bytes[..count]);
-        while let Some(heard) = inbox.next()? {
-            conversation.hear(heard).into_iter().for_each(&start);
+/// Reads until the wire is known or stdin ends.
+fn first_bytes(input: &Input) -> Result<Vec<u8>, RunError> {
+    let mut first = Vec::new();
+    let mut more = [0; 512];
+    while inbox::wire(&first).is_none() {
+        match input.read(&mut more)? {
+            0 => break,
+            count => first.extend_from_slice(&more[..count]),
         }
     }
+    Ok(first)
 }
 
 /// Answers one check, also when the handler panics.

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::{fmt, io};
 
+use admission_proto::Status;
+
 use crate::{Handler, platform};
 
 /// Runs the plugin until the host ends stdin.
@@ -40,6 +42,33 @@ pub enum RunError {
     /// The host is one of those that talk to plugins over gRPC.
     #[error("the host speaks the gRPC wire, which this plugin does not")]
     GrpcWire,
+    /// The host talks to its plugins in frames over stdin and stdout.
+    #[error("the host speaks the stdio wire, which this plugin does not")]
+    StdioWire,
+    /// What the host said of where it listens makes no sense.
+    #[error("failed to read the handshake message")]
+    Handshake(#[source] Box<dyn Error + Send + Sync>),
+    /// Nobody listens where the host is said to.
+    #[error("failed to connect to the plugin host at 127.0.0.1:{port}")]
+    Connect {
+        /// The port that the handshake names.
+        port: u16,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The host ended the stream of admissions with an error.
+    #[error("the host ended the conversation with {}", .0.code)]
+    Stream(#[source] Status),
+    /// The host did not take a verdict.
+    #[error("cannot deliver a verdict to the host, which waits for {owed} of them")]
+    Verdict {
+        /// Checks that stay undecided by this.
+        owed: usize,
+        /// Why it failed.
+        #[source]
+        source: Status,
+    },
     /// The host sent what is not a frame, or ended stdin inside one.
     #[error("the host broke the protocol with {seen}")]
     Frame {

@@ -14,6 +14,20 @@ const KEPT_MESSAGE: usize = 4 << 10;
 
 /// Returns the frame that settles a check, cut as needed to be within `limit`.
 pub(crate) fn frame(admission_id: &str, outcome: Result<(), Status>, limit: usize) -> PluginFrame {
+    /// Tag and length of the envelope's arm.
+    const ARM: usize = 5;
+    let verdict = request(admission_id, outcome, limit.saturating_sub(ARM));
+    PluginFrame {
+        frame: Some(plugin_frame::Frame::ResolveAdmission(verdict)),
+    }
+}
+
+/// Returns the message that settles a check, cut as needed to be within `limit`.
+pub(crate) fn request(
+    admission_id: &str,
+    outcome: Result<(), Status>,
+    limit: usize,
+) -> ResolveAdmissionRequest {
     let status = match outcome {
         Ok(()) => Status::new(Code::OK, ""),
         Err(status) if status.code == Code::OK => {
@@ -26,9 +40,7 @@ pub(crate) fn frame(admission_id: &str, outcome: Result<(), Status>, limit: usiz
         status: Some(status.into()),
     };
     shorten(&mut verdict, limit);
-    PluginFrame {
-        frame: Some(plugin_frame::Frame::ResolveAdmission(verdict)),
-    }
+    verdict
 }
 
 /// Returns the status of a check whose handler panicked with `payload`.
@@ -60,8 +72,8 @@ pub(crate) fn cut(text: &mut String, limit: usize) {
 
 /// Gives up the length of the message first, then the details, then more of the message.
 fn shorten(verdict: &mut ResolveAdmissionRequest, limit: usize) {
-    /// Three tags and lengths: of the envelope's arm, the status and its message.
-    const AROUND: usize = 3 * 5;
+    /// Two tags and lengths: of the status and its message.
+    const AROUND: usize = 2 * 5;
     if verdict.encoded_len() + AROUND <= limit {
         return;
     }

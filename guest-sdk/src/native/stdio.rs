@@ -2,10 +2,13 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::stdio::{dup2_stdin, dup2_stdout, stderr, stdin, stdout};
+
+use crate::RunError;
 
 /// Duplicates start here: a descriptor of a standard stream that the parent left closed
 /// would be inherited as that stream by child processes.
@@ -20,7 +23,19 @@ pub(super) struct Output(OwnedFd);
 /// Takes private duplicates that no child process inherits. Then stdin is empty and
 /// stdout goes to stderr, so that neither the author's `println!` nor a child process can
 /// come between the frames. Nothing restores them.
-pub(super) fn take() -> io::Result<(Input, Output)> {
+///
+/// # Errors
+///
+/// [`RunError::AlreadyRan`] the second time, [`RunError::Stdio`].
+pub(super) fn take() -> Result<(Input, Output), RunError> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(RunError::AlreadyRan);
+    }
+    duplicate().map_err(RunError::Stdio)
+}
+
+fn duplicate() -> io::Result<(Input, Output)> {
     let input = fcntl_dupfd_cloexec(stdin(), ABOVE_STDERR)?;
     let output = fcntl_dupfd_cloexec(stdout(), ABOVE_STDERR)?;
     let empty = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -33,8 +48,9 @@ pub(super) fn take() -> io::Result<(Input, Output)> {
 
 impl Input {
     /// Reads what is there, waiting for the first byte; 0 is the end.
-    pub(super) fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        Ok(retry_on_intr(|| rustix::io::read(&self.0, &mut *bytes))?)
+    pub(super) fn read(&self, bytes: &mut [u8]) -> Result<usize, RunError> {
+        retry_on_intr(|| rustix::io::read(&self.0, &mut *bytes))
+            .map_err(|errno| RunError::Read(errno.into()))
     }
 }
 

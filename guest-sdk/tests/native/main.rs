@@ -167,6 +167,7 @@ fn a_runtime_of_the_author_may_await_the_plugin() {
     });
 }
 
+#[cfg(not(feature = "grpc"))]
 #[test]
 fn the_grpc_handshake_is_refused_at_once() {
     within_a_minute(|| {

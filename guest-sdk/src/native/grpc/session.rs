@@ -1,0 +1,231 @@
+//! One conversation over a connection.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use admission_proto::frame;
+use admission_proto::wire::stdio::{
+    ListMetadataCall, ListMetadataReply, PluginFrame, list_metadata_reply::Result as PageOrStatus,
+    plugin_frame::Frame,
+};
+use admission_proto::{Code, Status};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{AbortHandle, Abortable, BoxFuture, FutureExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::task::JoinHandle;
+
+use crate::RunError;
+use crate::conversation::{Check, Conversation};
+use crate::inbox::Heard;
+use crate::native::connection::{Admissions, Connection, Failure};
+
+/// Verdicts that are on their way at once.
+const MAX_VERDICTS: usize = 1024;
+
+/// Checks without a delivered verdict at which no further ones are taken, so that the
+/// host keeps them. As many as a host has out at once on the other wire.
+const MAX_OWED: usize = 16 << 10;
+
+/// What the wire of a conversation is doing.
+pub(super) struct Session<'a> {
+    connection: &'a Connection,
+    conversation: &'a Conversation,
+    /// Ends when the connection is lost.
+    serving: JoinHandle<()>,
+    /// `None` once the host has ended them.
+    admissions: Option<Admissions>,
+    /// Frames that are not yet calls.
+    frames: BytesMut,
+    /// Whether there is nothing more to come of them.
+    closed: bool,
+    /// The log line on its way. It is alone: a host takes calls in any order.
+    line: Option<BoxFuture<'static, Result<(), Status>>>,
+    verdicts: FuturesUnordered<BoxFuture<'static, Result<(), Status>>>,
+    pages: FuturesUnordered<Abortable<BoxFuture<'static, ListMetadataReply>>>,
+    /// The pages that are on their way.
+    called: Vec<Page>,
+}
+
+struct Page {
+    call_id: u64,
+    admission_id: String,
+    abort: AbortHandle,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        serving: JoinHandle<()>,
+        conversation: &'a Conversation,
+    ) -> Self {
+        let admissions = connection.list_admissions(conversation.plugin_version());
+        Self {
+            connection,
+            conversation,
+            serving,
+            admissions: Some(admissions),
+            frames: BytesMut::new(),
+            closed: false,
+            line: None,
+            verdicts: FuturesUnordered::new(),
+            pages: FuturesUnordered::new(),
+            called: Vec::new(),
+        }
+    }
+
+    /// Goes on until the outbox is closed and empty, the host ends the conversation, or
+    /// something fails. Checks are given to `start`.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        start: impl Fn(Arc<Check>),
+    ) -> Poll<Result<(), RunError>> {
+        loop {
+            while let Some(frame) = self.next_frame(cx) {
+                self.send(frame);
+            }
+            if !self.hear(cx)? {
+                break;
+            }
+        }
+        self.take_admissions(cx, start)?;
+        let idle = self.line.is_none() && self.verdicts.is_empty();
+        let asked_to_end = self.closed;
+        let over = self.admissions.is_none() && self.conversation.owed() == 0;
+        if idle && (asked_to_end || over) {
+            return Poll::Ready(Ok(()));
+        }
+        if self.serving.poll_unpin(cx).is_ready() {
+            // The calls have failed with it; those that matter were heard above.
+            return Poll::Ready(self.lost(Failure::closed()));
+        }
+        Poll::Pending
+    }
+
+    /// Takes the next frame that may become a call.
+    fn next_frame(&mut self, cx: &mut Context<'_>) -> Option<Frame> {
+        if self.line.is_some() || self.verdicts.len() >= MAX_VERDICTS {
+            return None;
+        }
+        if self.frames.is_empty() {
+            match self.conversation.outbox().poll_take(cx) {
+                Poll::Ready(Some(batch)) => self.frames = Bytes::from(batch.bytes).into(),
+                Poll::Ready(None) => self.closed = true,
+                Poll::Pending => {}
+            }
+        }
+        let frame = frame::take::<PluginFrame>(&mut self.frames, usize::MAX)
+            .expect("the outbox has frames of ours");
+        frame?.frame
+    }
+
+    fn send(&mut self, frame: Frame) {
+        match frame {
+            Frame::ResolveAdmission(verdict) => {
+                // Nobody waits for the pages of a check any more that is decided.
+                self.called.retain(|page| {
+                    let needed = page.admission_id != verdict.admission_id;
+                    if !needed {
+                        page.abort.abort();
+                    }
+                    needed
+                });
+                self.verdicts.push(self.connection.resolve(verdict).boxed());
+            }
+            Frame::Log(line) => self.line = Some(self.connection.write(line).boxed()),
+            Frame::ListMetadata(call) => self.call(call),
+            // Its place is taken by the stream that is open from the start.
+            Frame::ListAdmissions(_) => {}
+        }
+    }
+
+    fn call(&mut self, call: ListMetadataCall) {
+        let call_id = call.call_id;
+        let page = self.connection.page(call.request.unwrap_or_default());
+        let reply = page.map(move |outcome| ListMetadataReply {
+            call_id,
+            result: Some(match outcome {
+                Ok(page) => PageOrStatus::Page(page),
+                Err(status) => PageOrStatus::Status(status.into()),
+            }),
+        });
+        let (abort, registration) = AbortHandle::new_pair();
+        self.pages.push(Abortable::new(reply.boxed(), registration));
+        self.called.push(Page {
+            call_id,
+            admission_id: call.admission_id,
+            abort,
+        });
+    }
+
+    /// Takes in what calls have come to. Returns whether any has.
+    fn hear(&mut self, cx: &mut Context<'_>) -> Result<bool, RunError> {
+        let mut any = false;
+        while let Poll::Ready(Some(outcome)) = self.verdicts.poll_next_unpin(cx) {
+            any = true;
+            // What the host does not want to hear any more is not lost.
+            if let (Err(source), Some(_), false) = (outcome, &self.admissions, self.closed) {
+                let owed = self.conversation.owed();
+                return Err(RunError::Verdict { owed, source });
+            }
+            self.conversation.wrote(1);
+        }
+        while let Poll::Ready(Some(reply)) = self.pages.poll_next_unpin(cx) {
+            any = true;
+            // One that was aborted is for nobody.
+            if let Ok(reply) = reply {
+                self.called.retain(|page| page.call_id != reply.call_id);
+                self.conversation.hear(Heard::Reply(reply));
+            }
+        }
+        if let Some(line) = &mut self.line
+            && line.poll_unpin(cx).is_ready()
+        {
+            // A line that the host does not want is no reason to judge no more; a lost
+            // connection ends the stream as well.
+            any = true;
+            self.line = None;
+        }
+        Ok(any)
+    }
+
+    fn take_admissions(
+        &mut self,
+        cx: &mut Context<'_>,
+        start: impl Fn(Arc<Check>),
+    ) -> Result<(), RunError> {
+        while self.conversation.owed() < MAX_OWED
+            && let Some(admissions) = &mut self.admissions
+            && let Poll::Ready(next) = admissions.poll_next(cx)
+        {
+            match next {
+                Ok(Some(admission)) => {
+                    if let Some(check) = self.conversation.hear(Heard::Admission(admission)) {
+                        start(check);
+                    }
+                }
+                Ok(None) => self.admissions = None,
+                Err(Failure::Lost(status)) => {
+                    self.lost(status)?;
+                    self.admissions = None;
+                }
+                Err(Failure::Host(status)) if is_farewell(status.code) => self.admissions = None,
+                Err(Failure::Host(status)) => return Err(RunError::Stream(status)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what it means that the host cannot be heard any more.
+    fn lost(&self, status: Status) -> Result<(), RunError> {
+        if self.admissions.is_none() || self.conversation.owed() == 0 {
+            return Ok(());
+        }
+        Err(RunError::Stream(status))
+    }
+}
+
+/// Tells whether a host that ends the stream with this code has only had enough.
+fn is_farewell(code: Code) -> bool {
+    matches!(code, Code::ABORTED | Code::CANCELLED | Code::UNAVAILABLE)
+}
