@@ -178,7 +178,7 @@ fn a_caller_that_gives_up_keeps_its_place_until_the_host_is_done() {
     let mut ninth = visits.pop().expect("there are nine");
     visits.clear();
     assert!(poll(&mut ninth).is_pending());
-    assert_eq!(calls(&conversation), []);
+    assert!(calls(&conversation).is_empty());
     conversation.hear(page(ids[0]));
     assert!(poll(&mut ninth).is_pending());
     assert_eq!(calls(&conversation).len(), 1);

@@ -122,6 +122,11 @@ impl Plugin {
         self.events.recv().await.expect("the ticket is valid")
     }
 
+    /// Takes what the plugin still said before its ticket was revoked and its calls ended.
+    pub async fn last_words(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
     /// Waits for the next verdict: the ID, code and message.
     ///
     /// # Panics
@@ -175,6 +180,15 @@ impl Plugin {
     /// Ends stdin.
     pub fn end_stdin(&mut self) {
         self.stdin = None;
+    }
+
+    /// Sends SIGKILL.
+    ///
+    /// # Panics
+    ///
+    /// If it has been waited for.
+    pub fn kill(&mut self) {
+        self.child.start_kill().expect("it is ours");
     }
 
     /// Closes the plugin as the reference does. Returns its exit and what stderr had.

@@ -1,0 +1,178 @@
+//! How a plugin ends, and that it ends at once.
+
+use std::process::ExitStatus;
+
+use conformance::guarded;
+use conformance::peer::host::{Behaviour, Event, Plugin, terminating};
+use tonic::{Code, Status};
+
+use crate::{fixture, policy, verdict};
+
+/// A plugin that is connected, and has answered a check if there is to be a head of the
+/// response before its trailers.
+async fn started(answered: bool, behaviour: Behaviour) -> (impl Sized, Plugin) {
+    let (host, mut plugin) = policy(behaviour).await;
+    if answered {
+        plugin.ask("0", "experimental/a").await;
+        plugin.verdict().await;
+    }
+    (host, plugin)
+}
+
+fn assert_content((exit, stderr): (ExitStatus, String)) {
+    assert!(exit.success() && stderr.is_empty(), "{exit}, {stderr:?}");
+}
+
+fn assert_failed((exit, stderr): (ExitStatus, String), text: &str) {
+    assert_eq!(exit.code(), Some(1), "{stderr}");
+    assert_eq!(stderr, format!("Error: {text}\n"));
+}
+
+#[tokio::test]
+async fn a_stream_that_the_host_ends_well_ends_the_plugin_while_stdin_is_open() {
+    guarded(async {
+        for answered in [false, true] {
+            let (_host, mut plugin) = started(answered, Behaviour::default()).await;
+            plugin.end_stream();
+            assert_content(plugin.exit().await);
+            for code in [Code::Aborted, Code::Cancelled, Code::Unavailable] {
+                let (_host, mut plugin) = started(answered, Behaviour::default()).await;
+                plugin.send(Err(Status::new(code, "enough"))).await;
+                assert_content(plugin.exit().await);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_other_status_of_the_stream_is_a_failure_that_names_it() {
+    guarded(async {
+        for (code, name) in [
+            (Code::Unknown, "UNKNOWN"),
+            (Code::InvalidArgument, "INVALID_ARGUMENT"),
+            (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            (Code::NotFound, "NOT_FOUND"),
+            (Code::AlreadyExists, "ALREADY_EXISTS"),
+            (Code::PermissionDenied, "PERMISSION_DENIED"),
+            (Code::ResourceExhausted, "RESOURCE_EXHAUSTED"),
+            (Code::FailedPrecondition, "FAILED_PRECONDITION"),
+            (Code::OutOfRange, "OUT_OF_RANGE"),
+            (Code::Unimplemented, "UNIMPLEMENTED"),
+            (Code::Internal, "INTERNAL"),
+            (Code::DataLoss, "DATA_LOSS"),
+            (Code::Unauthenticated, "UNAUTHENTICATED"),
+        ] {
+            for answered in [false, true] {
+                let (_host, mut plugin) = started(answered, Behaviour::default()).await;
+                plugin.send(Err(Status::new(code, "that is why"))).await;
+                let text = format!("the host ended the conversation with {name}: that is why");
+                assert_failed(plugin.exit().await, &text);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_check_that_runs_when_the_stream_ends_is_answered_before_the_plugin_ends() {
+    guarded(async {
+        let (release, released) = tokio::sync::watch::channel(false);
+        let behaviour = Behaviour {
+            metadata: std::sync::Arc::new(move |_| {
+                let mut released = released.clone();
+                Box::pin(async move {
+                    let open = released.wait_for(|released| *released).await;
+                    open.map_err(|_| Status::internal("the test is over"))?;
+                    Err(Status::not_found("nothing there"))
+                })
+            }),
+            ..Behaviour::default()
+        };
+        let (_host, mut plugin) = fixture(behaviour).await;
+        plugin.ask("1", "metadata").await;
+        assert!(matches!(plugin.event().await, Event::Listed(_)));
+        plugin.end_stream();
+        release.send_replace(true);
+        assert_eq!(plugin.verdict().await, verdict("1", 5, "nothing there"));
+        assert_content(plugin.exit().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_end_of_stdin_ends_a_plugin_whose_checks_never_would() {
+    guarded(async {
+        let (_host, mut plugin) = fixture(Behaviour::default()).await;
+        for (id, package) in [("1", "hang"), ("2", "spin"), ("3", "spin"), ("4", "allow")] {
+            plugin.ask(id, package).await;
+        }
+        plugin.end_stdin();
+        assert!(plugin.exit().await.0.success());
+
+        let (_host, mut plugin) = fixture(Behaviour::default()).await;
+        plugin.ask("1", "hang").await;
+        plugin.ask("2", "allow").await;
+        plugin.verdict().await;
+        plugin.send(Err(terminating())).await;
+        plugin.end_stdin();
+        assert_content(plugin.exit().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_verdict_that_the_host_does_not_take_ends_the_plugin_with_a_failure() {
+    guarded(async {
+        let behaviour = Behaviour {
+            verdicts: Err(Status::internal("no room")),
+            ..Behaviour::default()
+        };
+        let (_host, mut plugin) = policy(behaviour).await;
+        plugin.ask("1", "experimental/a").await;
+        plugin.verdict().await;
+        assert_failed(
+            plugin.exit().await,
+            "cannot deliver a verdict to the host, which waits for 1 of them: no room",
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_ends_the_plugin_and_is_a_failure_if_a_check_is_undecided() {
+    guarded(async {
+        let (mut host, mut plugin) = policy(Behaviour::default()).await;
+        host.stop();
+        assert_content(plugin.exit().await);
+
+        let stuck = Behaviour {
+            metadata: std::sync::Arc::new(|_| Box::pin(std::future::pending())),
+            ..Behaviour::default()
+        };
+        let (mut host, mut plugin) = policy(stuck).await;
+        plugin.ask("1", "tools/a").await;
+        assert!(matches!(plugin.event().await, Event::Listed(_)));
+        host.stop();
+        let (exit, stderr) = plugin.exit().await;
+        assert_eq!(exit.code(), Some(1));
+        let text = "Error: the host ended the conversation with UNAVAILABLE: \
+                    the connection to the host is lost";
+        assert!(stderr.starts_with(text), "{stderr}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plugin_whose_host_dies_is_gone() {
+    guarded(async {
+        let (mut host, mut plugin) = fixture(Behaviour::default()).await;
+        plugin.ask("1", "hang").await;
+        plugin.ask("2", "allow").await;
+        plugin.verdict().await;
+        plugin.end_stdin();
+        host.stop();
+        assert_content(plugin.exit().await);
+    })
+    .await;
+}
