@@ -1,5 +1,7 @@
 //! What a plugin and its host have said to each other; performs no I/O.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +17,7 @@ use crate::calls::Calls;
 use crate::inbox::Heard;
 use crate::log::{self, Threshold};
 use crate::outbox::{Kind, Outbox};
-use crate::{Handler, InstanceInfo, RunError, verdict};
+use crate::{Handler, InstanceInfo, RunError, at_hand, verdict};
 
 /// The one conversation of this process: there is one stdin and one stdout, and both
 /// the log and a component's panic hook have to find it.
@@ -118,7 +120,8 @@ impl Conversation {
     /// Judges one check and sends the verdict.
     pub(crate) async fn judge(self: Arc<Self>, handler: Arc<impl Handler>, check: Arc<Check>) {
         let info = InstanceInfo::new(Arc::clone(&self), Arc::clone(&check));
-        let outcome = handler.handle(check.admission.clone(), info).await;
+        let mut judging = pin!(handler.handle(check.admission.clone(), info));
+        let outcome = poll_fn(|cx| at_hand::with(&check, || judging.as_mut().poll(cx))).await;
         self.decide(&check, outcome);
     }
 

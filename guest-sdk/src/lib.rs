@@ -33,11 +33,25 @@
 //! what is made of them, such as joins and channels) may be awaited: nothing would
 //! wake another one.
 //!
+//! # Two wires
+//!
+//! A native plugin talks in frames over stdin and stdout or, as with the stock `cipd`
+//! client, over gRPC; the host's first bytes tell which, and the policy sees no
+//! difference. The feature `grpc`, which is on by default, brings the latter; without it
+//! such a host is refused with [`RunError::GrpcWire`]. A component has no use for it and
+//! never carries it.
+#![cfg_attr(
+    all(feature = "grpc", not(target_arch = "wasm32")),
+    doc = "What is below the run loop there is [`connection`]."
+)]
+//!
 //! # The end
 //!
 //! When the host ends stdin, metadata calls that wait fail with
 //! [`Code::CANCELLED`], the handlers' futures are dropped and [`run_plugin`] returns
-//! `Ok(())`, even while a handler blocks its thread.
+//! `Ok(())`, even while a handler blocks its thread. Over gRPC a host may also end the
+//! stream of admissions: the checks that run are still answered. Any failure ends the
+//! plugin at once.
 //!
 //! # Panics
 //!
@@ -50,9 +64,10 @@
 //! # Logs
 //!
 //! [`run_plugin`] sends the events of [`tracing`] to the host, at the level that the host
-//! asks for, unless the program has set a global subscriber of its own; [`log_layer`] is
-//! for that one. Fields of spans are not sent, and trace events neither: the host has no
-//! such level. Lines are cut at 16 KiB.
+//! asks for (info over gRPC, where it cannot ask), unless the program has set a global
+//! subscriber of its own; [`log_layer`] is for that one. The lines of a handler arrive in
+//! order and before its verdict. Fields of spans are not sent, and trace events neither:
+//! the host has no such level. Lines are cut at 16 KiB.
 //!
 //! # stdin and stdout are the wire
 //!
@@ -61,6 +76,7 @@
 //! stdout cannot be redirected, so what is printed there breaks the protocol and ends the
 //! plugin: use [`tracing`] or `eprintln!`.
 
+mod at_hand;
 mod calls;
 mod conversation;
 mod handler;

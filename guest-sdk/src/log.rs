@@ -14,7 +14,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::conversation::Conversation;
 use crate::outbox::Kind;
-use crate::{platform, verdict};
+use crate::{at_hand, platform, verdict};
 
 /// Longest line, in bytes; hosts cut there as well.
 const MAX_LINE: usize = 16 << 10;
@@ -115,7 +115,7 @@ impl<S: Subscriber> Layer<S> for HostLog {
         event.record(&mut line);
         let frame = frame(severity, line.finish(), current.frame_limit());
         platform::wait_for_room(current);
-        current.outbox().push(&frame, Kind::Other);
+        current.outbox().push(&frame, Kind::Line(at_hand::get()));
     }
 }
 

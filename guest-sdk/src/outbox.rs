@@ -1,11 +1,13 @@
 //! Frames on their way to the host; performs no I/O.
 
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use admission_proto::frame;
 use admission_proto::wire::stdio::PluginFrame;
+
+use crate::conversation::Check;
 
 /// Bytes that may wait for the host before a handler that logs has to wait too. Verdicts
 /// and metadata calls need no such bound: the host bounds how many checks are undecided.
@@ -32,12 +34,16 @@ pub(crate) struct Batch {
     pub(crate) bytes: Vec<u8>,
     /// How many of them are verdicts.
     pub(crate) verdicts: usize,
+    /// For each of them that is a log line, the check whose handler said it, if one did.
+    pub(crate) speakers: Vec<Option<Arc<Check>>>,
 }
 
-/// What a frame means to the one who counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a frame is to those who take it.
+#[derive(Debug)]
 pub(crate) enum Kind {
     Verdict,
+    /// A log line, said by the handler of a check if it is known.
+    Line(Option<Arc<Check>>),
     Other,
 }
 
@@ -49,7 +55,11 @@ impl Outbox {
             return;
         }
         frame::encode(frame, &mut state.waiting.bytes);
-        state.waiting.verdicts += usize::from(kind == Kind::Verdict);
+        match kind {
+            Kind::Verdict => state.waiting.verdicts += 1,
+            Kind::Line(speaker) => state.waiting.speakers.push(speaker),
+            Kind::Other => {}
+        }
         let writer = state.writer.take();
         drop(state);
         if let Some(writer) = writer {
@@ -103,7 +113,6 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 

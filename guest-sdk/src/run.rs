@@ -9,14 +9,15 @@ use crate::{Handler, platform};
 
 /// Runs the plugin until the host ends stdin.
 ///
-/// Takes stdin and stdout, answers the host's hello with `version` (free text, for logs),
-/// and gives each admission to `handler`. The convention is to return its result from
+/// Takes stdin and stdout, tells the host `version` (free text, for logs), and gives each
+/// admission to `handler`. The convention is to return its result from
 /// `main`, so that an error is printed and the exit status says so.
 ///
 /// # Errors
 ///
-/// [`RunError`], at once: when the host breaks the protocol or cannot be written to, when
-/// stdin ends inside a frame, when it is called a second time, and inside a tokio runtime,
+/// [`RunError`], at once: when the host breaks the protocol, cannot be reached or written
+/// to, or ends a conversation with an error, when it is called a second time, and inside a
+/// tokio runtime,
 #[cfg_attr(
     not(target_arch = "wasm32"),
     doc = "where [`run_plugin_async`](crate::run_plugin_async) is to be used."
@@ -60,6 +61,15 @@ pub enum RunError {
     /// The host ended the stream of admissions with an error.
     #[error("the host ended the conversation with {}", .0.code)]
     Stream(#[source] Status),
+    /// The host cannot be heard any more, and has not said that it would end.
+    #[error("lost the connection to the host, which waits for {owed} verdicts")]
+    Lost {
+        /// Checks that stay undecided by this.
+        owed: usize,
+        /// Why it is lost.
+        #[source]
+        source: Status,
+    },
     /// The host did not take a verdict.
     #[error("cannot deliver a verdict to the host, which waits for {owed} of them")]
     Verdict {

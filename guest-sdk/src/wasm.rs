@@ -2,8 +2,6 @@
 
 mod stdio;
 
-use std::cell::RefCell;
-use std::future::poll_fn;
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +11,9 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use self::stdio::{Input, Progress};
-use crate::conversation::{Check, Conversation};
+use crate::conversation::Conversation;
 use crate::inbox::Inbox;
-use crate::{Handler, RunError, verdict};
-
-thread_local! {
-    /// The check whose handler is being polled: the one that a panic is about.
-    static AT_HAND: RefCell<Option<Arc<Check>>> = const { RefCell::new(None) };
-}
+use crate::{Handler, RunError, at_hand, verdict};
 
 pub(crate) fn run(version: &str, handler: impl Handler) -> Result<(), RunError> {
     let conversation = Conversation::begin(version)?;
@@ -68,7 +61,8 @@ fn converse(conversation: &Arc<Conversation>, handler: Arc<impl Handler>) -> Res
             let Some(check) = conversation.hear(heard) else {
                 continue;
             };
-            let mut judging = judge(conversation, &handler, check);
+            let judging = Arc::clone(conversation).judge(Arc::clone(&handler), check);
+            let mut judging = Box::pin(judging);
             // Most handlers are done at once, and then cost no place in the set.
             let mut cx = Context::from_waker(Waker::noop());
             if judging.poll_unpin(&mut cx).is_pending() {
@@ -78,27 +72,11 @@ fn converse(conversation: &Arc<Conversation>, handler: Arc<impl Handler>) -> Res
     }
 }
 
-/// Judges one check, which is at hand whenever it is polled.
-fn judge<H: Handler>(
-    conversation: &Arc<Conversation>,
-    handler: &Arc<H>,
-    check: Arc<Check>,
-) -> impl Future<Output = ()> + Unpin + use<H> {
-    let conversation = Arc::clone(conversation);
-    let mut judging = Box::pin(conversation.judge(Arc::clone(handler), Arc::clone(&check)));
-    poll_fn(move |cx| {
-        AT_HAND.set(Some(Arc::clone(&check)));
-        let polled = judging.as_mut().poll(cx);
-        AT_HAND.take();
-        polled
-    })
-}
-
 /// Has a panic answer for the check at hand, since the instance traps right after it.
 fn answer_panics(conversation: Arc<Conversation>) {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        if let Some(check) = AT_HAND.take() {
+        if let Some(check) = at_hand::get() {
             conversation.decide(&check, Err(verdict::panicked(panic.payload())));
             stdio::write_before_trap(&conversation);
         }

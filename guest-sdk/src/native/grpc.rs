@@ -1,8 +1,9 @@
 //! The gRPC wire: a thread on which frames become calls, and admissions become checks.
 //!
-//! What handlers say is queued as on the other wire, and in the same order: a host has
-//! heard every line that was logged before a verdict when it hears the verdict.
+//! What handlers say is queued as on the other wire. A host has heard every line that a
+//! handler logged when it hears the verdict.
 
+mod lanes;
 mod session;
 
 use std::future::poll_fn;

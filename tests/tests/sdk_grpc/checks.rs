@@ -134,6 +134,27 @@ async fn lines_arrive_in_order_and_before_the_verdict_that_follows_them() {
 }
 
 #[tokio::test]
+async fn no_verdict_overtakes_a_line_of_its_check() {
+    guarded(async {
+        let (_host, mut plugin) = fixture(Behaviour::default()).await;
+        for n in 0..1000 {
+            plugin.ask(&n.to_string(), "log").await;
+        }
+        let (mut lines, mut verdicts) = (0, 0);
+        while verdicts < 1000 {
+            match plugin.event().await {
+                Event::Logged(line) => lines += usize::from(line.severity == "error"),
+                Event::Resolved(_) => verdicts += 1,
+                other => panic!("{other:?} was not expected"),
+            }
+            assert!(lines >= verdicts, "the last line of a check is missing");
+        }
+        close(plugin).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_a_policy_prints_goes_to_stderr() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;

@@ -1,9 +1,13 @@
 //! How a plugin ends, and that it ends at once.
 
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use conformance::guarded;
-use conformance::peer::host::{Behaviour, Event, Plugin, terminating};
+use conformance::modes::native;
+use conformance::peer::host::{Behaviour, Event, PeerHost, Plugin, terminating};
 use tonic::{Code, Status};
 
 use crate::{fixture, policy, verdict};
@@ -26,6 +30,12 @@ fn assert_content((exit, stderr): (ExitStatus, String)) {
 fn assert_failed((exit, stderr): (ExitStatus, String), text: &str) {
     assert_eq!(exit.code(), Some(1), "{stderr}");
     assert_eq!(stderr, format!("Error: {text}\n"));
+}
+
+fn assert_lost((exit, stderr): (ExitStatus, String), owed: usize) {
+    let text = format!("Error: lost the connection to the host, which waits for {owed} verdicts: ");
+    assert_eq!(exit.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with(&text), "{stderr}");
 }
 
 #[tokio::test]
@@ -79,7 +89,7 @@ async fn a_check_that_runs_when_the_stream_ends_is_answered_before_the_plugin_en
     guarded(async {
         let (release, released) = tokio::sync::watch::channel(false);
         let behaviour = Behaviour {
-            metadata: std::sync::Arc::new(move |_| {
+            metadata: Arc::new(move |_| {
                 let mut released = released.clone();
                 Box::pin(async move {
                     let open = released.wait_for(|released| *released).await;
@@ -140,25 +150,38 @@ async fn a_verdict_that_the_host_does_not_take_ends_the_plugin_with_a_failure() 
 }
 
 #[tokio::test]
-async fn a_lost_connection_ends_the_plugin_and_is_a_failure_if_a_check_is_undecided() {
+async fn a_lost_connection_is_a_failure_while_stdin_is_open() {
     guarded(async {
-        let (mut host, mut plugin) = policy(Behaviour::default()).await;
-        host.stop();
-        assert_content(plugin.exit().await);
-
         let stuck = Behaviour {
-            metadata: std::sync::Arc::new(|_| Box::pin(std::future::pending())),
+            metadata: Arc::new(|_| Box::pin(std::future::pending())),
             ..Behaviour::default()
         };
-        let (mut host, mut plugin) = policy(stuck).await;
-        plugin.ask("1", "tools/a").await;
-        assert!(matches!(plugin.event().await, Event::Listed(_)));
-        host.stop();
-        let (exit, stderr) = plugin.exit().await;
-        assert_eq!(exit.code(), Some(1));
-        let text = "Error: the host ended the conversation with UNAVAILABLE: \
-                    the connection to the host is lost";
-        assert!(stderr.starts_with(text), "{stderr}");
+        for (asked, owed) in [(false, 0), (true, 1)] {
+            let (mut host, mut plugin) = policy(stuck.clone()).await;
+            if asked {
+                plugin.ask("1", "tools/a").await;
+                assert!(matches!(plugin.event().await, Event::Listed(_)));
+            }
+            host.stop();
+            assert_lost(plugin.exit().await, owed);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_port_where_somebody_else_listens_is_a_failure() {
+    guarded(async {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("it has an address").port();
+        let host = PeerHost::start();
+        let mut plugin = host.spawn([native("wasm-policy")], Behaviour::default());
+        plugin.write(plugin.handshake(port).as_bytes()).await;
+        let (mut stranger, _) = listener.accept().expect("the plugin connects");
+        stranger
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .expect("the plugin is there");
+        assert_lost(plugin.exit().await, 0);
     })
     .await;
 }

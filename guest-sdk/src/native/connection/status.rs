@@ -10,24 +10,15 @@ use admission_proto::{Code, Status};
 pub(in crate::native) enum Failure {
     /// The host said so.
     Host(Status),
-    /// The host cannot be heard any more.
-    Lost(Status),
-}
-
-impl Failure {
-    /// Returns the status of what happens on a connection that has ended.
-    pub(in crate::native) fn closed() -> Status {
-        Status::new(Code::UNAVAILABLE, "the connection to the host is lost")
-    }
+    /// The host cannot be heard any more, for this reason.
+    Lost(String),
 }
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         // What the host sends has no cause on this side.
         if let Some(source) = status.source() {
-            let mut lost = Self::closed();
-            lost.message += &format!(": {source}");
-            return Self::Lost(lost);
+            return Self::Lost(source.to_string());
         }
         let mut failure = Status::new((status.code() as i32).into(), status.message());
         // A host with details to tell sends the whole status in them once more.
@@ -41,7 +32,11 @@ impl From<tonic::Status> for Failure {
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Host(status) | Failure::Lost(status) => status,
+            Failure::Host(status) => status,
+            Failure::Lost(why) => Status::new(
+                Code::UNAVAILABLE,
+                format!("the connection to the host is lost: {why}"),
+            ),
         }
     }
 }

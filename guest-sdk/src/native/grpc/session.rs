@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::vec;
 
 use admission_proto::frame;
 use admission_proto::wire::stdio::{
@@ -14,13 +15,14 @@ use futures_util::future::{AbortHandle, Abortable, BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::JoinHandle;
 
+use super::lanes::{Lanes, Speaker, Spoken};
 use crate::RunError;
 use crate::conversation::{Check, Conversation};
 use crate::inbox::Heard;
 use crate::native::connection::{Admissions, Connection, Failure};
 
-/// Verdicts that are on their way at once.
-const MAX_VERDICTS: usize = 1024;
+/// Verdicts and lines that are on their way, or wait to be, at once.
+const MAX_SPOKEN: usize = 1024;
 
 /// Checks without a delivered verdict at which no further ones are taken, so that the
 /// host keeps them. As many as a host has out at once on the other wire.
@@ -36,10 +38,12 @@ pub(super) struct Session<'a> {
     admissions: Option<Admissions>,
     /// Frames that are not yet calls.
     frames: BytesMut,
+    /// Who said those of them that are lines.
+    speakers: vec::IntoIter<Option<Arc<Check>>>,
     /// Whether there is nothing more to come of them.
     closed: bool,
-    /// The log line on its way. It is alone: a host takes calls in any order.
-    line: Option<BoxFuture<'static, Result<(), Status>>>,
+    lanes: Lanes,
+    lines: FuturesUnordered<BoxFuture<'static, Speaker>>,
     verdicts: FuturesUnordered<BoxFuture<'static, Result<(), Status>>>,
     pages: FuturesUnordered<Abortable<BoxFuture<'static, ListMetadataReply>>>,
     /// The pages that are on their way.
@@ -65,8 +69,10 @@ impl<'a> Session<'a> {
             serving,
             admissions: Some(admissions),
             frames: BytesMut::new(),
+            speakers: Vec::new().into_iter(),
             closed: false,
-            line: None,
+            lanes: Lanes::default(),
+            lines: FuturesUnordered::new(),
             verdicts: FuturesUnordered::new(),
             pages: FuturesUnordered::new(),
             called: Vec::new(),
@@ -89,7 +95,7 @@ impl<'a> Session<'a> {
             }
         }
         self.take_admissions(cx, start)?;
-        let idle = self.line.is_none() && self.verdicts.is_empty();
+        let idle = self.lines.is_empty() && self.verdicts.is_empty();
         let asked_to_end = self.closed;
         let over = self.admissions.is_none() && self.conversation.owed() == 0;
         if idle && (asked_to_end || over) {
@@ -97,19 +103,22 @@ impl<'a> Session<'a> {
         }
         if self.serving.poll_unpin(cx).is_ready() {
             // The calls have failed with it; those that matter were heard above.
-            return Poll::Ready(self.lost(Failure::closed()));
+            return Poll::Ready(self.lost("it has ended".to_owned()));
         }
         Poll::Pending
     }
 
     /// Takes the next frame that may become a call.
     fn next_frame(&mut self, cx: &mut Context<'_>) -> Option<Frame> {
-        if self.line.is_some() || self.verdicts.len() >= MAX_VERDICTS {
+        if self.verdicts.len() + self.lines.len() + self.lanes.waiting() >= MAX_SPOKEN {
             return None;
         }
         if self.frames.is_empty() {
             match self.conversation.outbox().poll_take(cx) {
-                Poll::Ready(Some(batch)) => self.frames = Bytes::from(batch.bytes).into(),
+                Poll::Ready(Some(batch)) => {
+                    self.frames = Bytes::from(batch.bytes).into();
+                    self.speakers = batch.speakers.into_iter();
+                }
                 Poll::Ready(None) => self.closed = true,
                 Poll::Pending => {}
             }
@@ -120,22 +129,46 @@ impl<'a> Session<'a> {
     }
 
     fn send(&mut self, frame: Frame) {
-        match frame {
+        let spoken = match frame {
             Frame::ResolveAdmission(verdict) => {
-                // Nobody waits for the pages of a check any more that is decided.
-                self.called.retain(|page| {
-                    let needed = page.admission_id != verdict.admission_id;
-                    if !needed {
-                        page.abort.abort();
-                    }
-                    needed
-                });
+                self.abandon_pages(&verdict.admission_id);
+                Spoken::Verdict(verdict)
+            }
+            Frame::Log(line) => {
+                let check = self.speakers.next().flatten();
+                let speaker = check.map(|check| check.admission.admission_id.clone());
+                Spoken::Line(speaker, line)
+            }
+            Frame::ListMetadata(call) => return self.call(call),
+            // Its place is taken by the stream that is open from the start.
+            Frame::ListAdmissions(_) => return,
+        };
+        if let Some(spoken) = self.lanes.enter(spoken) {
+            self.speak(spoken);
+        }
+    }
+
+    fn speak(&mut self, spoken: Spoken) {
+        match spoken {
+            Spoken::Verdict(verdict) => {
                 self.verdicts.push(self.connection.resolve(verdict).boxed());
             }
-            Frame::Log(line) => self.line = Some(self.connection.write(line).boxed()),
-            Frame::ListMetadata(call) => self.call(call),
-            // Its place is taken by the stream that is open from the start.
-            Frame::ListAdmissions(_) => {}
+            Spoken::Line(speaker, line) => {
+                // A line that the host does not want is no reason to judge no more; a
+                // lost connection ends the stream as well.
+                let sent = self.connection.write(line).map(|_| speaker);
+                self.lines.push(sent.boxed());
+            }
+        }
+    }
+
+    /// Gives up the pages of a check: it is decided, so nobody waits for them any more.
+    fn abandon_pages(&mut self, admission_id: &str) {
+        for page in self
+            .called
+            .extract_if(.., |page| page.admission_id == admission_id)
+        {
+            page.abort.abort();
         }
     }
 
@@ -178,13 +211,11 @@ impl<'a> Session<'a> {
                 self.conversation.hear(Heard::Reply(reply));
             }
         }
-        if let Some(line) = &mut self.line
-            && line.poll_unpin(cx).is_ready()
-        {
-            // A line that the host does not want is no reason to judge no more; a lost
-            // connection ends the stream as well.
+        while let Poll::Ready(Some(speaker)) = self.lines.poll_next_unpin(cx) {
             any = true;
-            self.line = None;
+            for spoken in self.lanes.arrived(&speaker) {
+                self.speak(spoken);
+            }
         }
         Ok(any)
     }
@@ -205,10 +236,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 Ok(None) => self.admissions = None,
-                Err(Failure::Lost(status)) => {
-                    self.lost(status)?;
-                    self.admissions = None;
-                }
+                Err(Failure::Lost(why)) => return self.lost(why),
                 Err(Failure::Host(status)) if is_farewell(status.code) => self.admissions = None,
                 Err(Failure::Host(status)) => return Err(RunError::Stream(status)),
             }
@@ -217,11 +245,15 @@ impl<'a> Session<'a> {
     }
 
     /// Tells what it means that the host cannot be heard any more.
-    fn lost(&self, status: Status) -> Result<(), RunError> {
-        if self.admissions.is_none() || self.conversation.owed() == 0 {
-            return Ok(());
+    fn lost(&self, why: String) -> Result<(), RunError> {
+        match self.admissions {
+            // It has said that this would be all.
+            None => Ok(()),
+            Some(_) => Err(RunError::Lost {
+                owed: self.conversation.owed(),
+                source: Status::new(Code::UNAVAILABLE, why),
+            }),
         }
-        Err(RunError::Stream(status))
     }
 }
 

@@ -182,6 +182,16 @@ impl Plugin {
         self.stdin = None;
     }
 
+    /// Returns the ID of the process.
+    ///
+    /// # Panics
+    ///
+    /// If it has been waited for.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it is ours")
+    }
+
     /// Sends SIGKILL.
     ///
     /// # Panics
