@@ -43,9 +43,19 @@ const RECEIVE_LIMIT: usize = 64 << 20;
 
 /// A connection to the host of this process.
 ///
-/// Its clones are the same connection; it closes when the last of them is dropped. Calls
-/// may be awaited in any runtime, or in none: a thread of the connection's own serves it,
-/// so that nobody who blocks keeps it from answering the host.
+/// Its clones are the same connection; it closes when the last of them is dropped, and
+/// the last [`Admissions`]. Calls may be awaited in any runtime, or in none: a thread of the
+/// connection's own serves it, so that nobody who blocks keeps it from answering the host.
+///
+/// ```no_run
+/// use admission_sdk::connection::{Connection, Severity};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let connection = Connection::open().await?;
+/// connection.log(Severity::Info, "ready").await?;
+/// connection.ended().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Connection {
     admissions: AdmissionsClient<Http2>,

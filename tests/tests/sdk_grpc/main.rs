@@ -1,5 +1,6 @@
 //! Plugins built with the SDK, under a host that speaks gRPC as the reference does.
 
+mod below;
 mod checks;
 mod ends;
 mod handshake;

@@ -7,6 +7,7 @@ use admission_proto::wire::plugin::{ListMetadataRequest, ListMetadataResponse};
 use admission_proto::wire::{Any, Message as _, rpc};
 use conformance::guarded;
 use conformance::peer::host::{Behaviour, Event, Plugin, SERVICE_URL, admission};
+use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
 use crate::{FAILED_PRECONDITION, close, fixture, policy, verdict};
@@ -14,7 +15,7 @@ use crate::{FAILED_PRECONDITION, close, fixture, policy, verdict};
 const CANCELLED: i32 = 1;
 const PERMISSION_DENIED: i32 = 7;
 
-fn entry(key: impl Into<String>, value: impl Into<Vec<u8>>) -> InstanceMetadata {
+pub(crate) fn entry(key: impl Into<String>, value: impl Into<Vec<u8>>) -> InstanceMetadata {
     InstanceMetadata {
         key: key.into(),
         value: value.into(),
@@ -32,16 +33,17 @@ fn answering(
     }
 }
 
-fn one_page(metadata: Vec<InstanceMetadata>) -> Behaviour {
-    answering(move |_| {
-        Ok(ListMetadataResponse {
-            metadata: metadata.clone(),
-            next_page_token: String::new(),
-        })
-    })
+/// Answers each call with this page.
+pub(crate) fn page(metadata: Vec<InstanceMetadata>, next: &str) -> Behaviour {
+    let page = ListMetadataResponse {
+        metadata,
+        next_page_token: next.to_owned(),
+    };
+    answering(move |_| Ok(page.clone()))
 }
 
-async fn listed(plugin: &mut Plugin) -> ListMetadataRequest {
+/// Waits for a call for metadata.
+pub(crate) async fn listed(plugin: &mut Plugin) -> ListMetadataRequest {
     match plugin.event().await {
         Event::Listed(request) => request,
         other => panic!("{other:?} is no call for metadata"),
@@ -86,7 +88,7 @@ async fn metadata_is_visited_page_by_page() {
 async fn eight_mebibytes_in_one_page_arrive() {
     guarded(async {
         let entries = (0..16).map(|n| entry(format!("k{n}"), vec![n; 512 << 10]));
-        let (_host, mut plugin) = fixture(one_page(entries.collect())).await;
+        let (_host, mut plugin) = fixture(page(entries.collect(), "")).await;
         plugin.ask("1", "visit-all/20").await;
         listed(&mut plugin).await;
         let keys: Vec<String> = (0..16).map(|n| format!("k{n}")).collect();
@@ -171,6 +173,41 @@ async fn at_most_eight_calls_are_out_and_they_hold_up_no_other_check() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_out_when_its_check_is_decided_is_cancelled() {
+    guarded(async {
+        /// Tells when a call is given up.
+        struct Call(mpsc::Sender<()>);
+
+        impl Drop for Call {
+            fn drop(&mut self) {
+                // There is room for the one call of this test.
+                let _ = self.0.try_send(());
+            }
+        }
+
+        let (dropped, mut drops) = mpsc::channel(1);
+        let behaviour = Behaviour {
+            metadata: Arc::new(move |request| {
+                let call = (request.keys == ["stuck"]).then(|| Call(dropped.clone()));
+                Box::pin(async move {
+                    if call.is_some() {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(ListMetadataResponse::default())
+                })
+            }),
+            ..Behaviour::default()
+        };
+        let (_host, mut plugin) = fixture(behaviour).await;
+        plugin.ask("1", "abandon").await;
+        while !matches!(plugin.event().await, Event::Resolved(_)) {}
+        assert_eq!(drops.recv().await, Some(()));
+        close(plugin).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_example_policy_admits_what_its_metadata_allows() {
     guarded(async {
         let digest = "ab".repeat(32);
@@ -178,7 +215,7 @@ async fn the_example_policy_admits_what_its_metadata_allows() {
             entry("allowed-sha256", "other"),
             entry("allowed-sha256", digest),
         ];
-        let (_host, mut plugin) = policy(one_page(entries)).await;
+        let (_host, mut plugin) = policy(page(entries, "")).await;
         plugin.ask("1", "tools/a").await;
         assert_eq!(listed(&mut plugin).await.keys, ["allowed-sha256"]);
         assert_eq!(plugin.verdict().await, verdict("1", 0, ""));

@@ -33,7 +33,7 @@ const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("admission-sdk/", env!("CARGO_PKG_VERSION")));
 
 /// Sends calls that carry the ticket of this plugin.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Http2 {
     calls: SendRequest<Bytes>,
     ticket: HeaderValue,

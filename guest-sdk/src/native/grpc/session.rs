@@ -225,7 +225,8 @@ impl<'a> Session<'a> {
         cx: &mut Context<'_>,
         start: impl Fn(Arc<Check>),
     ) -> Result<(), RunError> {
-        while self.conversation.owed() < MAX_OWED
+        while !self.closed
+            && self.conversation.owed() < MAX_OWED
             && let Some(admissions) = &mut self.admissions
             && let Poll::Ready(next) = admissions.poll_next(cx)
         {
