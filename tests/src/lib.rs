@@ -28,30 +28,60 @@ const GUARD: Duration = Duration::from_secs(120);
 /// Defines a test whose one body runs in every mode, once under the name of each.
 #[macro_export]
 macro_rules! in_every_mode {
-    ($($(#[$attribute:meta])* async fn $name:ident($mode:ident: Mode) $body:block)*) => {$(
-        $(#[$attribute])*
+    ($($tests:tt)*) => {
+        $crate::in_modes! { { native guarded grpc component } $($tests)* }
+    };
+}
+
+/// Defines a test whose one body runs in every mode in which plugins speak in frames: it
+/// is about what cannot be said, or is said otherwise, over gRPC.
+#[macro_export]
+macro_rules! in_every_stdio_mode {
+    ($($tests:tt)*) => {
+        $crate::in_modes! { { native guarded component } $($tests)* }
+    };
+}
+
+/// Defines tests whose bodies run in the modes that are named first.
+#[macro_export]
+macro_rules! in_modes {
+    ($modes:tt $(async fn $name:ident($mode:ident: Mode) $body:block)*) => {$(
         mod $name {
             use super::*;
 
             async fn body($mode: Mode) $body
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn native() {
-                $crate::guarded(body(Mode::Native)).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn guarded() {
-                let guard = env!("CARGO_BIN_EXE_guard");
-                $crate::guarded($crate::under_guard(guard, body(Mode::Guarded))).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn component() {
-                $crate::guarded(body(Mode::Component)).await;
-            }
+            $crate::test_in! $modes
         }
     )*};
+}
+
+/// Defines the tests of one body, which is called `body`.
+#[macro_export]
+macro_rules! test_in {
+    ($($mode:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $mode() {
+            $crate::guarded($crate::run_in!($mode)).await;
+        }
+    )*};
+}
+
+/// Runs `body` in a mode.
+#[macro_export]
+macro_rules! run_in {
+    (native) => {
+        body(Mode::Native)
+    };
+    (guarded) => {
+        $crate::under_guard(env!("CARGO_BIN_EXE_guard"), body(Mode::Guarded))
+    };
+    (grpc) => {
+        body(Mode::Grpc)
+    };
+    (component) => {
+        body(Mode::Component)
+    };
 }
 
 tokio::task_local! {

@@ -1,9 +1,10 @@
 //! The modes in which a plugin can run, and what differs between them.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use admission_host::{Component, NativeCommand, Source};
+use admission_host::{Component, NativeCommand, Source, Wire};
 use tempfile::TempDir;
 
 /// Where the argument of the fixture stands in the component, which gets none.
@@ -19,13 +20,18 @@ pub enum Mode {
     Native,
     /// As a subprocess under a guard, which [`under_guard`](crate::under_guard) names.
     Guarded,
+    /// As a subprocess that speaks gRPC, the reference's own wire.
+    Grpc,
     /// As a WASI component in this process.
     Component,
 }
 
 impl Mode {
     /// Every mode there is.
-    pub const ALL: [Self; 3] = [Self::Native, Self::Guarded, Self::Component];
+    pub const ALL: [Self; 4] = [Self::Native, Self::Guarded, Self::Grpc, Self::Component];
+
+    /// Those in which a plugin speaks in frames.
+    pub const STDIO: [Self; 3] = [Self::Native, Self::Guarded, Self::Component];
 
     /// Returns what [`in_every_mode!`](crate::in_every_mode) calls the tests in this mode.
     #[must_use]
@@ -33,6 +39,7 @@ impl Mode {
         match self {
             Self::Native => "native",
             Self::Guarded => "guarded",
+            Self::Grpc => "grpc",
             Self::Component => "component",
         }
     }
@@ -42,11 +49,11 @@ impl Mode {
     #[must_use]
     pub fn fixture(self, argument: &str) -> Source {
         match self {
-            Self::Native | Self::Guarded => {
-                NativeCommand::new([native("conformance-fixture").as_os_str(), argument.as_ref()])
-                    .into()
-            }
             Self::Component => fixture_component(argument).into(),
+            native_mode => {
+                let fixture = native("conformance-fixture");
+                native_mode.command([fixture.as_os_str(), argument.as_ref()])
+            }
         }
     }
 
@@ -54,8 +61,8 @@ impl Mode {
     #[must_use]
     pub fn policy(self) -> Source {
         match self {
-            Self::Native | Self::Guarded => NativeCommand::new([native("wasm-policy")]).into(),
             Self::Component => Component::from_file(component("wasm-policy")).into(),
+            native_mode => native_mode.command([native("wasm-policy")]),
         }
     }
 
@@ -63,8 +70,8 @@ impl Mode {
     #[must_use]
     pub fn missing(self) -> Source {
         match self {
-            Self::Native | Self::Guarded => NativeCommand::new(["/does/not/exist"]).into(),
             Self::Component => Component::from_file("/does/not/exist").into(),
+            native_mode => native_mode.command(["/does/not/exist"]),
         }
     }
 
@@ -72,8 +79,8 @@ impl Mode {
     #[must_use]
     pub fn exit_words(self, code: u8) -> String {
         match self {
-            Self::Native | Self::Guarded => format!("exit status {code}"),
             Self::Component => "exit status 1".to_owned(),
+            Self::Native | Self::Guarded | Self::Grpc => format!("exit status {code}"),
         }
     }
 
@@ -81,9 +88,19 @@ impl Mode {
     #[must_use]
     pub fn fixture_name(self) -> &'static str {
         match self {
-            Self::Native | Self::Guarded => "conformance-fixture",
             Self::Component => "component",
+            Self::Native | Self::Guarded | Self::Grpc => "conformance-fixture",
         }
+    }
+
+    /// Returns a program to be run in this mode, which is none of a component.
+    #[must_use]
+    pub fn command(self, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Source {
+        let wire = match self {
+            Self::Grpc => Wire::Grpc,
+            Self::Native | Self::Guarded | Self::Component => Wire::Stdio,
+        };
+        NativeCommand::new(argv).wire(wire).into()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use admission_host::{Component, NativeCommand, Source};
+use admission_host::{Component, Source};
 use tempfile::TempDir;
 
 use crate::modes::{Mode, native, with_argument};
@@ -33,7 +33,7 @@ impl Named {
             Component::from_file(path).into()
         } else {
             symlink(native("conformance-fixture"), &path).expect("the folder takes it");
-            NativeCommand::new([path.as_os_str(), argument.as_ref()]).into()
+            mode.command([path.as_os_str(), argument.as_ref()])
         };
         Self {
             source,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use admission_host::{Class, Exit};
 use conformance::{
     GRACE, Mode, NativeCommand, Pin, Plugin, PluginOptions, PluginState, Promise, error_of,
-    guarded, host, in_every_mode, pin,
+    guarded, host, in_every_mode, in_every_stdio_mode, pin,
 };
 
 /// What an event makes of every check that it leaves undecided, and of every later one.
@@ -178,12 +178,6 @@ in_every_mode! {
         }
     }
 
-    async fn a_second_list_admissions(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("connect-twice"));
-        let text = "the admission plugin broke the protocol: a second list_admissions";
-        breaks(Class::Protocol, text).ends(&plugin, &["a", "b"]).await;
-    }
-
     async fn an_exit_while_it_serves(mode: Mode) {
         for code in [0, 7] {
             let plugin = Plugin::new(&host(), mode.fixture(""));
@@ -229,6 +223,14 @@ in_every_mode! {
         event.sticks(&plugin, &admitted).await;
         event.sticks(&plugin, &denied).await;
         plugin.close(GRACE).await;
+    }
+}
+
+in_every_stdio_mode! {
+    async fn a_second_list_admissions(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("connect-twice"));
+        let text = "the admission plugin broke the protocol: a second list_admissions";
+        breaks(Class::Protocol, text).ends(&plugin, &["a", "b"]).await;
     }
 }
 

@@ -70,6 +70,7 @@ async fn no_process_task_thread_or_descriptor_is_left_after_the_end() {
         let all = [
             (&host, Mode::Native),
             (&guarded, Mode::Guarded),
+            (&host, Mode::Grpc),
             (&host, Mode::Component),
         ];
         for (host, mode) in all {

@@ -44,7 +44,7 @@ in_every_mode! {
         let (verdicts, failures): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
         assert_eq!((verdicts.len(), failures.len()), (5_000, 5_000));
         let (words, class) = match mode {
-            Mode::Native | Mode::Guarded => ("signal: killed", Class::Crash),
+            Mode::Native | Mode::Guarded | Mode::Grpc => ("signal: killed", Class::Crash),
             Mode::Component => ("trap: wasm `unreachable` instruction executed", Class::Trap),
         };
         for failure in failures {

@@ -67,7 +67,9 @@ in_every_mode! {
             let mut heard = logged.lines.of_plugin(&logged.name);
             heard.retain(|line| line.message.contains(" line"));
             let heard: Vec<_> = heard.iter().map(|line| (line.level, &*line.message)).collect();
-            assert_eq!(heard, said[dropped..], "{level}");
+            // Over gRPC a plugin is not told the level, and sends none of its debug lines.
+            let unsent = usize::from(mode == Mode::Grpc);
+            assert_eq!(heard, said[unsent.max(dropped)..], "{level}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use conformance::repositories::{Gated, Scripted, entries};
 use conformance::{
     Class, Code, GRACE, MetadataPage, Mode, Plugin, PluginOptions, PluginState, Promise, error_of,
-    eventually, host_with, in_every_mode, pin,
+    eventually, host_with, in_every_mode, in_every_stdio_mode, pin,
 };
 
 /// Size of the largest values there are.
@@ -75,16 +75,6 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn what_is_left_of_a_page_is_dropped_with_its_check(mode: Mode) {
-        let repository = Scripted::at_once(10, 1);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("heir"));
-        let first = error_of(&plugin.check_admission(&pin("a"))).await;
-        let second = error_of(&plugin.check_admission(&pin("b"))).await;
-        assert_eq!([first.to_string(), second.to_string()], [keys(7), keys(10)]);
-        assert_eq!(repository.calls(), 2);
-        plugin.close(GRACE).await;
-    }
-
     async fn pages_are_as_large_as_the_plugin_wants(mode: Mode) {
         let repository = Scripted::at_once(15, 1);
         let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("page-sizes"));
@@ -142,6 +132,18 @@ in_every_mode! {
         let seen = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(seen.to_string(), "6 6 6 6 6 6 6 6");
         assert_eq!(repository.calls(), 8);
+        plugin.close(GRACE).await;
+    }
+}
+
+in_every_stdio_mode! {
+    async fn what_is_left_of_a_page_is_dropped_with_its_check(mode: Mode) {
+        let repository = Scripted::at_once(10, 1);
+        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("heir"));
+        let first = error_of(&plugin.check_admission(&pin("a"))).await;
+        let second = error_of(&plugin.check_admission(&pin("b"))).await;
+        assert_eq!([first.to_string(), second.to_string()], [keys(7), keys(10)]);
+        assert_eq!(repository.calls(), 2);
         plugin.close(GRACE).await;
     }
 

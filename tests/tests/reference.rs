@@ -299,7 +299,7 @@ in_every_mode! {
         let plugin = Plugin::new(&host(), mode.missing());
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         let text = match mode {
-            Mode::Native | Mode::Guarded => "failed to launch the plugin: fork/exec /does/not/exist: no such file or directory",
+            Mode::Native | Mode::Guarded | Mode::Grpc => "failed to launch the plugin: fork/exec /does/not/exist: no such file or directory",
             Mode::Component => "failed to launch the plugin: cannot read the component `/does/not/exist`",
         };
         assert_eq!(error.to_string(), text);

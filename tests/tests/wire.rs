@@ -6,7 +6,7 @@ use admission_host::{Class, Exit};
 use conformance::repositories::{Counted, Stuck};
 use conformance::{
     GRACE, Mode, Plugin, PluginOptions, PluginState, Promise, error_of, eventually, host,
-    host_with, in_every_mode, pin,
+    host_with, in_every_mode, in_every_stdio_mode, pin,
 };
 use futures_util::future::join_all;
 
@@ -29,56 +29,6 @@ async fn all_admitted(promises: &[Promise]) -> bool {
 }
 
 in_every_mode! {
-    async fn text_on_stdout_is_quoted_in_the_error(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("banner"));
-        let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        // "s" reads as a length of 115, more than the line has.
-        assert_eq!(error.class(), Class::Stall);
-        let text = error.to_string();
-        assert!(text.contains("starting up, please wait"), "{text}");
-        assert!(text.ends_with("stdout is the wire: log to stderr"), "{text}");
-        plugin.close(GRACE).await;
-    }
-
-    async fn an_exit_inside_a_frame_quotes_it(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("torn"));
-        let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(
-            error.to_string(),
-            format!(
-                r#"the admission plugin terminated: {} (its output ended inside a frame: "\n\x12\x08\n")"#,
-                mode.exit_words(5)
-            )
-        );
-        plugin.close(GRACE).await;
-    }
-
-    async fn a_frame_that_does_not_go_on_breaks_the_plugin(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("half"));
-        let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.class(), Class::Stall);
-        assert_eq!(
-            error.to_string(),
-            r#"the admission plugin stopped in the middle of a frame, after 4 bytes: "\n\x12\x08\n""#
-        );
-        assert_eq!(plugin.close(GRACE).await, Exit::Success);
-    }
-
-    async fn a_verdict_without_a_status_admits_nothing(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("no-status"));
-        let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.class(), Class::Protocol);
-        assert!(error.to_string().ends_with("without a status"), "{error}");
-        plugin.close(GRACE).await;
-    }
-
-    async fn frames_of_the_future_are_ignored_and_counted(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("unknown-frame"));
-        plugin.check_admission(&pin("a")).wait().await.expect("admitted");
-        assert_eq!(plugin.strays().unknown_frames, 1);
-        plugin.close(GRACE).await;
-    }
-
     async fn the_first_verdict_stands_and_the_second_is_counted(mode: Mode) {
         let plugin = Plugin::new(&host(), mode.fixture("twice"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
@@ -142,25 +92,6 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_plugin_that_calls_and_never_reads_is_given_up(mode: Mode) {
-        let pin = pin("allow/a");
-        let repository = Counted::with_entries(&pin, 1);
-        let plugin = Plugin::new(&host_with(repository), mode.fixture("hungry"));
-        let error = error_of(&plugin.check_admission(&pin)).await;
-        assert_eq!(error.class(), Class::Resource);
-        plugin.close(Duration::ZERO).await;
-    }
-
-    async fn a_metadata_call_ends_with_its_check(mode: Mode) {
-        let stuck = Stuck::default();
-        let options = PluginOptions::default().check_timeout(Duration::from_millis(100));
-        let plugin = Plugin::with_options(&host_with(stuck.clone()), mode.fixture(""), options);
-        let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
-        assert_eq!(error.class(), Class::Timeout);
-        eventually(|| stuck.under_way() == 0).await;
-        plugin.close(GRACE).await;
-    }
-
     async fn eight_calls_of_a_plugin_are_under_way_at_most(mode: Mode) {
         let stuck = Stuck::default();
         let plugin = Plugin::new(&host_with(stuck.clone()), mode.fixture("flood"));
@@ -179,5 +110,76 @@ in_every_mode! {
         assert!(all_admitted(&ask(&plugin, 100)).await);
         assert!(!waiting.is_settled());
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+}
+
+in_every_stdio_mode! {
+    async fn text_on_stdout_is_quoted_in_the_error(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("banner"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        // "s" reads as a length of 115, more than the line has.
+        assert_eq!(error.class(), Class::Stall);
+        let text = error.to_string();
+        assert!(text.contains("starting up, please wait"), "{text}");
+        assert!(text.ends_with("stdout is the wire: log to stderr"), "{text}");
+        plugin.close(GRACE).await;
+    }
+
+    async fn an_exit_inside_a_frame_quotes_it(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("torn"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(
+            error.to_string(),
+            format!(
+                r#"the admission plugin terminated: {} (its output ended inside a frame: "\n\x12\x08\n")"#,
+                mode.exit_words(5)
+            )
+        );
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_frame_that_does_not_go_on_breaks_the_plugin(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("half"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.class(), Class::Stall);
+        assert_eq!(
+            error.to_string(),
+            r#"the admission plugin stopped in the middle of a frame, after 4 bytes: "\n\x12\x08\n""#
+        );
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    }
+
+    async fn a_verdict_without_a_status_admits_nothing(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("no-status"));
+        let error = error_of(&plugin.check_admission(&pin("a"))).await;
+        assert_eq!(error.class(), Class::Protocol);
+        assert!(error.to_string().ends_with("without a status"), "{error}");
+        plugin.close(GRACE).await;
+    }
+
+    async fn frames_of_the_future_are_ignored_and_counted(mode: Mode) {
+        let plugin = Plugin::new(&host(), mode.fixture("unknown-frame"));
+        plugin.check_admission(&pin("a")).wait().await.expect("admitted");
+        assert_eq!(plugin.strays().unknown_frames, 1);
+        plugin.close(GRACE).await;
+    }
+
+    async fn a_plugin_that_calls_and_never_reads_is_given_up(mode: Mode) {
+        let pin = pin("allow/a");
+        let repository = Counted::with_entries(&pin, 1);
+        let plugin = Plugin::new(&host_with(repository), mode.fixture("hungry"));
+        let error = error_of(&plugin.check_admission(&pin)).await;
+        assert_eq!(error.class(), Class::Resource);
+        plugin.close(Duration::ZERO).await;
+    }
+
+    async fn a_metadata_call_ends_with_its_check(mode: Mode) {
+        let stuck = Stuck::default();
+        let options = PluginOptions::default().check_timeout(Duration::from_millis(100));
+        let plugin = Plugin::with_options(&host_with(stuck.clone()), mode.fixture(""), options);
+        let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
+        assert_eq!(error.class(), Class::Timeout);
+        eventually(|| stuck.under_way() == 0).await;
+        plugin.close(GRACE).await;
     }
 }

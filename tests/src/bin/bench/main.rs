@@ -88,6 +88,6 @@ fn host(mode: Mode) -> Host {
     let options = options();
     Host::new(match mode {
         Mode::Guarded => options.guard("/proc/self/exe", [GUARD]),
-        Mode::Native | Mode::Component => options,
+        Mode::Native | Mode::Grpc | Mode::Component => options,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use admission_host::{NativeCommand, Source};
+use admission_host::Source;
 use conformance::Mode;
 use conformance::lifeline::Lifeline;
 use conformance::modes::native;
@@ -24,10 +24,10 @@ pub(crate) const LINES: usize = 2;
 pub(crate) fn fixture(mode: Mode, lifeline: &Lifeline) -> Source {
     let commands: &[&str] = match mode {
         Mode::Component => return mode.fixture(""),
-        Mode::Native => &[FORK, BECOME],
+        Mode::Native | Mode::Grpc => &[FORK, BECOME],
         Mode::Guarded => &[FORK, DAEMONISE, BECOME],
     };
-    NativeCommand::new(with_fixture(lifeline, commands)).into()
+    mode.command(with_fixture(lifeline, commands))
 }
 
 /// Returns a plugin that forks, daemonises and answers.

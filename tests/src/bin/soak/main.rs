@@ -96,7 +96,7 @@ async fn soak(arguments: &Arguments) -> ExitCode {
         let options = options().repository(Arc::new(AlwaysOne));
         Host::new(match mode {
             Mode::Guarded => options.guard("/proc/self/exe", [GUARD]),
-            Mode::Native | Mode::Component => options,
+            Mode::Native | Mode::Grpc | Mode::Component => options,
         })
     };
     let mut lanes: Vec<_> = (0..)
