@@ -63,23 +63,31 @@ impl fmt::Display for LogLevel {
 #[derive(Debug)]
 pub(crate) struct PluginLog {
     plugin: Arc<str>,
+    /// The least severe lines that are wanted.
+    least: LogLevel,
     window: Instant,
     lines: u32,
     dropped: u64,
 }
 
 impl PluginLog {
-    pub(crate) fn new(plugin: Arc<str>) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, least: LogLevel) -> Self {
         Self {
             plugin,
+            least,
             window: Instant::now(),
             lines: 0,
             dropped: 0,
         }
     }
 
-    /// Logs one line, unless there were too many of late.
+    /// Logs one line, unless it is not severe enough or there were too many of late.
+    ///
+    /// A plugin is asked to send no other lines, but not on every wire, and need not obey.
     pub(crate) fn line(&mut self, level: LogLevel, text: &str) {
+        if level < self.least {
+            return;
+        }
         let now = Instant::now();
         if now.duration_since(self.window) >= WINDOW {
             self.report_dropped();

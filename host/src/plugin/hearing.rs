@@ -22,7 +22,7 @@ pub(super) struct Hearing {
 
 impl Hearing {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        let log = PluginLog::new(Arc::clone(&core.name));
+        let log = PluginLog::new(Arc::clone(&core.name), core.services.plugin_log_level);
         Self {
             core,
             log: Mutex::new(log),

@@ -26,7 +26,7 @@ struct Inner {
 impl StderrLog {
     pub(crate) fn new(plugin: Arc<str>) -> Self {
         Self(Arc::new(Mutex::new(Inner {
-            log: PluginLog::new(plugin),
+            log: PluginLog::new(plugin, LogLevel::Info),
             line: Vec::new(),
             tail: VecDeque::new(),
         })))
