@@ -23,6 +23,6 @@ pub use metadata::{
 };
 pub use object_ref::{HashAlgo, HashMode, HexError, InstanceIdError, ObjectRef, ObjectRefError};
 pub use pin::{InstanceId, Pin, PinError, validate_package_name};
-pub use quote::{escape, quote_bytes};
+pub use quote::{escape, quote, quote_bytes};
 pub use status::{Code, Detail, Status};
 pub use version::{VersionError, validate_version};

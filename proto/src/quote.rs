@@ -33,7 +33,8 @@ pub fn quote_bytes(bytes: &[u8]) -> String {
 
 /// Quotes text as Go's `%q` does, so that an error's text is the reference's, too.
 /// Differs in combining marks, which it escapes.
-pub(crate) fn quote(text: &str) -> String {
+#[must_use]
+pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

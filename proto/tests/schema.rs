@@ -42,6 +42,15 @@ cipd.InstanceMetadata
   4 string fingerprint
   5 string attached_by
   6 .google.protobuf.Timestamp attached_ts
+cipd.ListMetadataRequest
+  1 string package
+  2 .cipd.ObjectRef instance
+  3 repeated string keys
+  20 int32 page_size
+  21 string page_token
+cipd.ListMetadataResponse
+  1 repeated .cipd.InstanceMetadata metadata
+  20 string next_page_token
 cipd.ObjectRef
   1 .cipd.HashAlgo hash_algo
   2 string hex_digest
@@ -354,4 +363,30 @@ fn an_admitting_status_is_two_bytes_that_an_absent_one_lacks() {
     assert_wire(&verdict(None), &bytes(1, b"id"));
     let admitted = [bytes(1, b"id"), vec![0x12, 0x00]].concat();
     assert_wire(&verdict(Some(rpc::Status::default())), &admitted);
+}
+
+#[test]
+fn the_service_is_asked_with_other_numbers_and_answers_with_the_same() {
+    let (instance, instance_bytes) = object();
+    let request = cipd::ListMetadataRequest {
+        package: "p".into(),
+        instance: Some(instance),
+        keys: vec!["k".into()],
+        page_size: 20,
+        page_token: "t".into(),
+    };
+    let expected = [
+        bytes(1, b"p"),
+        bytes(2, &instance_bytes),
+        bytes(3, b"k"),
+        vec![0xa0, 0x01, 20, 0xaa, 0x01, 1, b't'],
+    ];
+    assert_wire(&request, &expected.concat());
+
+    let (page, page_bytes) = page();
+    let answer = cipd::ListMetadataResponse {
+        metadata: page.metadata,
+        next_page_token: page.next_page_token,
+    };
+    assert_wire(&answer, &page_bytes);
 }
