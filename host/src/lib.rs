@@ -52,7 +52,7 @@ pub use plugin::state::PluginState;
 pub use plugin::{Plugin, PluginOptions, Strays};
 pub use repository::{
     JsonRepository, JsonRepositoryError, ListMetadata, Listing, MemoryRepository, MetadataPage,
-    Repository,
+    PrpcOptions, PrpcRepository, PrpcRepositoryError, Repository, TokenError,
 };
 pub use source::Source;
 pub use transport::native::{NativeCommand, guard};

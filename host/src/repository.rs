@@ -2,14 +2,19 @@
 
 mod json;
 mod memory;
+mod prpc;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin as StdPin;
 
-use admission_proto::{InstanceMetadata, ObjectRef, Status};
+use admission_proto::{
+    Code, HashMode, InstanceMetadata, ObjectRef, Pin, Status, validate_package_name,
+};
 
 pub use json::{JsonRepository, JsonRepositoryError};
 pub use memory::MemoryRepository;
+pub use prpc::{PrpcOptions, PrpcRepository, PrpcRepositoryError, TokenError};
 
 /// The future of one page of metadata.
 pub type Listing<'a> = StdPin<Box<dyn Future<Output = Result<MetadataPage, Status>> + Send + 'a>>;
@@ -49,6 +54,20 @@ pub struct ListMetadata {
 }
 
 impl ListMetadata {
+    /// Reads what is asked about, and refuses what the service would refuse.
+    fn pin(&self) -> Result<Pin, Status> {
+        let bad = |what: &str, error: &dyn fmt::Display| {
+            Status::new(Code::INVALID_ARGUMENT, format!("bad '{what}': {error}"))
+        };
+        validate_package_name(&self.package).map_err(|error| bad("package", &error))?;
+        let instance = &self.instance;
+        instance
+            .validate(HashMode::Known)
+            .and_then(|()| instance.to_instance_id())
+            .map_err(|error| bad("instance", &error))
+            .and_then(|id| Pin::new(&self.package, &id).map_err(|error| bad("instance", &error)))
+    }
+
     /// Estimates what it holds, in bytes.
     pub(crate) fn size(&self) -> usize {
         let keys = self.keys.iter();

@@ -1,9 +1,8 @@
 //! Metadata held in memory.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use admission_proto::{Code, HashMode, InstanceMetadata, Pin, Status, validate_package_name};
+use admission_proto::{Code, InstanceMetadata, Pin, Status};
 
 use super::{ListMetadata, Listing, MetadataPage, Repository};
 
@@ -45,7 +44,7 @@ impl MemoryRepository {
 
     /// Returns the page asked for.
     fn page(&self, request: ListMetadata) -> Result<MetadataPage, Status> {
-        let pin = pin(&request)?;
+        let pin = request.pin()?;
         let Some(entries) = self.instances.get(&pin) else {
             return Err(Status::new(Code::NOT_FOUND, "no such instance"));
         };
@@ -76,20 +75,6 @@ impl Repository for MemoryRepository {
     fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
         Box::pin(std::future::ready(self.page(request)))
     }
-}
-
-/// Reads what is asked about, and refuses what the service would refuse.
-fn pin(request: &ListMetadata) -> Result<Pin, Status> {
-    let bad = |what: &str, error: &dyn fmt::Display| {
-        Status::new(Code::INVALID_ARGUMENT, format!("bad '{what}': {error}"))
-    };
-    validate_package_name(&request.package).map_err(|error| bad("package", &error))?;
-    let instance = &request.instance;
-    instance
-        .validate(HashMode::Known)
-        .and_then(|()| instance.to_instance_id())
-        .map_err(|error| bad("instance", &error))
-        .and_then(|id| Pin::new(&request.package, &id).map_err(|error| bad("instance", &error)))
 }
 
 /// Reads a page token: the index of the first entry that was not looked at.

@@ -1,0 +1,172 @@
+//! Metadata of the real service, asked over pRPC: gRPC's unary calls over HTTP/1.
+
+mod body;
+mod exchange;
+mod html;
+mod options;
+mod oversize;
+mod request;
+mod response;
+mod retry;
+mod service_url;
+mod tokens;
+
+use std::fmt;
+use std::time::Duration;
+
+use admission_proto::{Code, Status, escape};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{ListMetadata, Listing, MetadataPage, Repository};
+use exchange::Connection;
+use retry::{Budget, Failure};
+use tokens::{Token, Tokens};
+
+pub use options::{PrpcOptions, PrpcRepositoryError};
+pub use tokens::TokenError;
+
+/// The binary encoding, of requests and of responses.
+const MEDIA_TYPE: &str = "application/prpc; encoding=binary";
+
+/// The repository of a CIPD service, which is asked anew for each listing.
+///
+/// What may pass, such as a connection that breaks or a service that is overloaded, is
+/// tried again with growing pauses until the deadline; while nothing succeeds, all calls
+/// together have a limited number of retries. Needs a tokio runtime with its I/O and time
+/// drivers on, as a host has. Drop the future of a call to cancel it.
+///
+/// TLS trusts what the system trusts. A redirect is not followed. A token is sent over
+/// https, or to this machine, only.
+///
+/// ```no_run
+/// # fn example() -> Result<(), admission_host::PrpcRepositoryError> {
+/// use admission_host::{PrpcOptions, PrpcRepository};
+///
+/// let service = PrpcOptions::new("https://chrome-infra-packages.appspot.com");
+/// let repository = PrpcRepository::new(service)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct PrpcRepository {
+    connection: Connection,
+    tokens: Option<Tokens>,
+    deadline: Duration,
+    budget: Budget,
+}
+
+impl PrpcRepository {
+    /// Creates a repository, and connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`PrpcRepositoryError`] if the options make no sense.
+    pub fn new(options: PrpcOptions) -> Result<Self, PrpcRepositoryError> {
+        Ok(Self {
+            connection: Connection::new(&options)?,
+            tokens: options.tokens.map(Tokens::new),
+            deadline: options.deadline,
+            budget: Budget::new(),
+        })
+    }
+
+    async fn list(&self, request: ListMetadata) -> Result<MetadataPage, Status> {
+        // The service may stumble over a digest of a wrong length rather than refuse it.
+        request.pin()?;
+        let request = request::encode(request);
+        let deadline = Instant::now() + self.deadline;
+        let mut last = None;
+        let asking = self.ask_until(deadline, &request, &mut last);
+        let answer = timeout_at(deadline, asking).await.unwrap_or(None);
+        answer.unwrap_or_else(|| Err(self.too_late(last)))
+    }
+
+    /// Asks again and again. Returns `None` when there is no time to ask once more; how
+    /// the last call failed is left in `last`.
+    async fn ask_until(
+        &self,
+        deadline: Instant,
+        request: &Bytes,
+        last: &mut Option<Status>,
+    ) -> Option<Result<MetadataPage, Status>> {
+        let mut failures = 0;
+        let mut refused = false;
+        loop {
+            let token = match self.token().await {
+                Ok(token) => token,
+                Err(status) => return Some(Err(status)),
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let asked = self.connection.ask(request.clone(), token.as_ref(), left);
+            let Failure { status, retry } = match asked.await {
+                Ok(page) => {
+                    self.budget.earn();
+                    return Some(Ok(page));
+                }
+                Err(failure) => failure,
+            };
+            if status.code == Code::UNAUTHENTICATED
+                && let (Some(tokens), Some(token), false) = (&self.tokens, &token, refused)
+            {
+                // It may have ended before its time. A second one has not.
+                refused = true;
+                tokens.refused(token);
+                *last = Some(status);
+                continue;
+            }
+            failures += 1;
+            let Some(pause) = retry.pause(failures, rand::random()) else {
+                return Some(Err(status));
+            };
+            if !self.budget.take() {
+                return Some(Err(status));
+            }
+            let url = self.connection.url();
+            let (code, error) = (status.code, escape(&status.message));
+            tracing::warn!(%url, %code, %error, ?pause, "the CIPD service failed, and is asked again");
+            *last = Some(status);
+            if pause >= deadline.saturating_duration_since(Instant::now()) {
+                return None;
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn token(&self) -> Result<Option<Token>, Status> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(None);
+        };
+        let token = tokens.get().await.map_err(|error| {
+            let url = self.connection.url();
+            let text = format!("cannot get a token for the CIPD service {url}: {error}");
+            Status::new(Code::UNAUTHENTICATED, text)
+        })?;
+        Ok(Some(token))
+    }
+
+    fn too_late(&self, last: Option<Status>) -> Status {
+        let url = self.connection.url();
+        let seconds = self.deadline.as_secs_f32();
+        let mut text = format!("the CIPD service {url} did not answer within {seconds} s");
+        if let Some(Status { code, message, .. }) = last {
+            text += &format!("; the last error was {code}: {message}");
+        }
+        Status::new(Code::DEADLINE_EXCEEDED, text)
+    }
+}
+
+impl Repository for PrpcRepository {
+    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+        Box::pin(self.list(request))
+    }
+}
+
+impl fmt::Debug for PrpcRepository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrpcRepository")
+            .field("connection", &self.connection)
+            .field("tokens", &self.tokens)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
