@@ -146,8 +146,8 @@ impl PrpcRepository {
 
     fn too_late(&self, last: Option<Status>) -> Status {
         let url = self.connection.url();
-        let seconds = self.deadline.as_secs_f32();
-        let mut text = format!("the CIPD service {url} did not answer within {seconds} s");
+        let deadline = self.deadline;
+        let mut text = format!("the CIPD service {url} did not answer within {deadline:?}");
         if let Some(Status { code, message, .. }) = last {
             text += &format!("; the last error was {code}: {message}");
         }

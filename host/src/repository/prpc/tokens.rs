@@ -46,8 +46,9 @@ pub(super) struct Token {
 /// Why there is no token.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum NoToken {
+    /// The source's own words, those of all causes.
     #[error("{0}")]
-    Source(Arc<TokenError>),
+    Source(Arc<str>),
     /// Not shown: it may be a secret with a slip.
     #[error("the token is empty or has characters that no token has")]
     Malformed,
@@ -90,7 +91,7 @@ impl Tokens {
         let fetch = async move {
             let token = source
                 .await
-                .map_err(|error| NoToken::Source(Arc::new(error)))?;
+                .map_err(|error| NoToken::Source(words(&*error)))?;
             let header = header(&token).ok_or(NoToken::Malformed)?;
             Ok(Token { header, number })
         };
@@ -110,6 +111,12 @@ impl Tokens {
     fn latest(&self) -> MutexGuard<'_, Latest> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn words(error: &(dyn Error + 'static)) -> Arc<str> {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let words: Vec<_> = causes.map(ToString::to_string).collect();
+    words.join(": ").into()
 }
 
 /// Makes a header of a token as a command prints it or a file holds it.
