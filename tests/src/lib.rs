@@ -11,6 +11,7 @@ pub mod named;
 pub mod peer;
 pub mod process;
 pub mod repositories;
+pub mod service;
 
 use std::future::Future;
 use std::sync::Arc;

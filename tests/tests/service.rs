@@ -1,0 +1,345 @@
+//! The repository that asks a CIPD service, before a service that fails.
+
+use std::time::Duration;
+
+use conformance::logs::Lines;
+use conformance::repositories::entries;
+use conformance::service::{Answer, ClosedPort, FakeService, Response};
+use conformance::{
+    Code, Detail, HashAlgo, ListMetadata, MetadataPage, PrpcOptions, PrpcRepository,
+    Repository as _, Status, guarded, pin,
+};
+use futures_util::future::join_all;
+
+/// What every answer here is about.
+fn request() -> ListMetadata {
+    let mut request = ListMetadata::default();
+    request.package = "a/b".into();
+    request.instance = pin("a/b").instance().object_ref();
+    request
+}
+
+fn repository(url: impl Into<String>) -> PrpcRepository {
+    made(PrpcOptions::new(url))
+}
+
+fn made(options: PrpcOptions) -> PrpcRepository {
+    PrpcRepository::new(options).expect("a repository")
+}
+
+async fn ask(repository: &PrpcRepository) -> Result<MetadataPage, Status> {
+    repository.list_metadata(request()).await
+}
+
+async fn error_of(repository: &PrpcRepository) -> Status {
+    ask(repository).await.expect_err("the call fails")
+}
+
+fn page() -> Response {
+    Response::page(entries(3, 10))
+}
+
+fn start(
+    answer: impl Into<Answer> + Clone + Send + Sync + 'static,
+) -> (FakeService, PrpcRepository) {
+    let service = FakeService::start(move |_, _| answer.clone().into());
+    let repository = repository(service.url());
+    (service, repository)
+}
+
+/// Starts a service that answers `first` and then well.
+fn start_after(first: impl Into<Answer>) -> (FakeService, PrpcRepository) {
+    let first = first.into();
+    let service = FakeService::start(move |number, _| match number {
+        0 => first.clone(),
+        _ => page().into(),
+    });
+    let repository = repository(service.url());
+    (service, repository)
+}
+
+macro_rules! tests {
+    ($($(#[$attribute:meta])* async fn $name:ident() $body:block)*) => {$(
+        $(#[$attribute])*
+        #[tokio::test]
+        async fn $name() {
+            guarded(async $body).await;
+        }
+    )*};
+}
+
+tests! {
+    async fn the_service_is_asked_as_its_protocol_says() {
+        let (service, repository) = start(page());
+        let mut request = request();
+        request.keys = vec!["k1".into(), "k2".into()];
+        request.page_size = 7;
+        request.page_token = "token".into();
+        repository.list_metadata(request).await.expect("an answer");
+
+        let [request] = &service.requests()[..] else { panic!("one request") };
+        assert_eq!(request.line, "POST /prpc/cipd.Repository/ListMetadata");
+        let binary = "application/prpc; encoding=binary";
+        for (header, value) in [
+            ("content-type", binary),
+            ("accept", binary),
+            ("accept-encoding", "gzip"),
+            ("x-prpc-max-response-size", "33521664"),
+            ("user-agent", concat!("admission-host/", env!("CARGO_PKG_VERSION"))),
+        ] {
+            assert_eq!(request.header(header), Some(value));
+        }
+        assert_eq!(request.header("authorization"), None);
+        let timeout = request.header("x-prpc-grpc-timeout").expect("a timeout");
+        let micros: u32 = timeout.strip_suffix('u').expect("in microseconds").parse().expect("a number");
+        assert!((1..=60_000_000).contains(&micros));
+
+        let message = request.message();
+        let instance = message.instance.expect("an instance");
+        assert_eq!(message.package, "a/b");
+        assert_eq!((instance.hash_algo, &*instance.hex_digest), (1, &*"a".repeat(40)));
+        assert_eq!(message.keys, ["k1", "k2"]);
+        assert_eq!((message.page_size, &*message.page_token), (7, "token"));
+    }
+
+    async fn an_answer_is_taken_however_it_is_sent() {
+        for answer in [page(), page().gzip(), page().chunked(), page().gzip().chunked()] {
+            let (service, repository) = start(answer);
+            let page = ask(&repository).await.expect("an answer");
+            assert_eq!(page, MetadataPage::new(entries(3, 10), ""));
+            assert_eq!(service.requests().len(), 1);
+        }
+    }
+
+    async fn an_error_of_the_service_is_handed_on_with_its_details() {
+        let detail = Detail { type_url: "type.example.com/d".into(), value: vec![0, 255] };
+        let text = r#"prefix "a/b" doesn't exist or not visible to unauthenticated callers"#;
+        let (service, repository) =
+            start(Response::error(403, Code::PERMISSION_DENIED, text).with_detail(detail.clone()));
+        let expected = Status::new(Code::PERMISSION_DENIED, text).with_detail(detail);
+        assert_eq!(error_of(&repository).await, expected);
+        assert_eq!(service.requests().len(), 1);
+    }
+
+    async fn what_will_not_pass_is_not_tried_again() {
+        for (answer, code, message) in [
+            (
+                Response::error(404, Code::NOT_FOUND, "no such instance"),
+                Code::NOT_FOUND,
+                "no such instance",
+            ),
+            (
+                Response::error(400, Code::INVALID_ARGUMENT, "bad 'page_token': not supported yet"),
+                Code::INVALID_ARGUMENT,
+                "bad 'page_token': not supported yet",
+            ),
+            (Response::new(401, "who?"), Code::UNAUTHENTICATED, "who?"),
+            (
+                Response::new(404, "Not Found"),
+                Code::INTERNAL,
+                r#"prpc: no X-Prpc-Grpc-Code header, HTTP status 404, body: "Not Found""#,
+            ),
+            (
+                page().with("X-Prpc-Grpc-Code", "OK"),
+                Code::INTERNAL,
+                r#"prpc: invalid X-Prpc-Grpc-Code header value "OK""#,
+            ),
+            (
+                page().with("Content-Type", "text/html"),
+                Code::INTERNAL,
+                r#"prpc: output format ("text/html") doesn't match expected format ("application/prpc; encoding=binary")"#,
+            ),
+        ] {
+            let (service, repository) = start(answer);
+            assert_eq!(error_of(&repository).await, Status::new(code, message));
+            assert_eq!(service.requests().len(), 1, "{message}");
+        }
+    }
+
+    async fn an_encoding_that_was_not_asked_for_is_an_error() {
+        let (service, repository) = start(page().with("Content-Encoding", "br"));
+        let url = service.url();
+        assert_eq!(
+            error_of(&repository).await,
+            Status::new(
+                Code::INTERNAL,
+                format!("the CIPD service {url} answered in an encoding that it was not asked for")
+            )
+        );
+    }
+
+    async fn a_redirect_is_not_followed() {
+        let other = FakeService::start(|_, _| page().into());
+        let (_service, repository) = start(Response::new(307, "there").with("Location", other.url()));
+        assert_eq!(
+            error_of(&repository).await.message,
+            r#"prpc: no X-Prpc-Grpc-Code header, HTTP status 307, body: "there""#
+        );
+        assert!(other.requests().is_empty());
+    }
+
+    async fn what_may_pass_is_tried_again() {
+        for first in [
+            Response::error(503, Code::UNAVAILABLE, "Service unavailable").into(),
+            Response::error(500, Code::INTERNAL, "Internal server error").into(),
+            Response::error(429, Code::RESOURCE_EXHAUSTED, "slow down").into(),
+            Response::new(502, "<html><body>Bad gateway</body></html>").into(),
+            Response::new(429, "").with("Retry-After", "0").into(),
+            // No gzip, although it says so.
+            page().with("Content-Encoding", "gzip").into(),
+            Answer::Cut(page(), 1),
+            Answer::Cut(page().chunked(), 1),
+            Answer::Cut(page().gzip(), 1),
+            Answer::Cut(page(), usize::MAX),
+            Answer::Reset,
+        ] {
+            let (service, repository) = start_after(first.clone());
+            let page = ask(&repository).await.expect("an answer");
+            assert_eq!(page.metadata.len(), 3, "{first:?}");
+            assert_eq!(service.requests().len(), 2, "{first:?}");
+        }
+    }
+
+    async fn a_service_that_comes_up_late_is_reached() {
+        let port = ClosedPort::take();
+        let repository = repository(port.url());
+        let asking = tokio::spawn(async move { ask(&repository).await });
+        Lines::collect().wait_for("", "the CIPD service failed, and is asked again").await;
+        let service = port.serve(|_, _| page().into());
+        asking.await.expect("no panic").expect("an answer");
+        assert_eq!(service.requests().len(), 1);
+    }
+
+    async fn what_is_too_large_is_refused_before_it_fills_memory() {
+        let largest = 100 << 10;
+        let bomb = Response::page(entries(1, 16 << 20));
+        for (answer, size) in [
+            // Who says how large it is, is believed.
+            (bomb.clone(), format!(" {}", bomb.size())),
+            (bomb.clone().chunked(), String::new()),
+            (bomb.clone().gzip(), String::new()),
+            (bomb.gzip().chunked(), String::new()),
+        ] {
+            let (service, _) = start(answer);
+            let repository =
+                made(PrpcOptions::new(service.url()).max_response_size(largest));
+            let error = error_of(&repository).await;
+            assert_eq!(error.code, Code::UNAVAILABLE);
+            assert_eq!(
+                error.message,
+                format!("prpc: the response size{size} exceeds the client limit {largest}")
+            );
+            assert_eq!(error.details[0].type_url, "type.googleapis.com/luci.prpc.ErrorDetails");
+            assert_eq!(service.requests().len(), 1);
+        }
+    }
+
+    async fn a_response_that_the_service_finds_too_large_is_not_asked_for_again() {
+        let (large, repository) = start(Response::page(entries(1, 1000)));
+        drop(repository);
+        let small = made(PrpcOptions::new(large.url()).max_response_size(10));
+        let mut told = error_of(&small).await;
+        let answer = Response::error(503, Code::UNAVAILABLE, "too large")
+            .with_detail(told.details.remove(0));
+        let (service, repository) = start(answer);
+        assert_eq!(error_of(&repository).await.message, "too large");
+        assert_eq!(service.requests().len(), 1);
+    }
+
+    async fn a_long_error_is_read_no_further_than_is_of_use() {
+        let answer = Response::error(404, Code::NOT_FOUND, &"x".repeat(1 << 20));
+        for answer in [answer.clone(), answer.clone().gzip(), answer.chunked()] {
+            let (_service, repository) = start(answer);
+            let error = error_of(&repository).await;
+            assert_eq!(error.code, Code::NOT_FOUND);
+            assert_eq!(error.message, format!("{}...", "x".repeat(4096)));
+        }
+    }
+
+    async fn a_call_that_is_dropped_closes_its_connection() {
+        let (service, repository) = start(Answer::Silence);
+        let asking = tokio::spawn(async move { ask(&repository).await });
+        service.wait_for_requests(1).await;
+        asking.abort();
+        service.wait_for_abandoned(1).await;
+    }
+
+    async fn a_silent_service_is_given_up_at_the_deadline() {
+        let (service, _) = start(Answer::Silence);
+        let repository =
+            made(PrpcOptions::new(service.url()).deadline(Duration::from_millis(50)));
+        let url = service.url();
+        assert_eq!(
+            error_of(&repository).await,
+            Status::new(
+                Code::DEADLINE_EXCEEDED,
+                format!("the CIPD service {url} did not answer within 50ms")
+            )
+        );
+        service.wait_for_abandoned(1).await;
+    }
+
+    async fn the_error_at_the_deadline_names_the_last_one() {
+        let (service, _) = start(Response::error(503, Code::UNAVAILABLE, "busy"));
+        let repository =
+            made(PrpcOptions::new(service.url()).deadline(Duration::from_millis(300)));
+        let url = service.url();
+        assert_eq!(
+            error_of(&repository).await,
+            Status::new(
+                Code::DEADLINE_EXCEEDED,
+                format!("the CIPD service {url} did not answer within 300ms; the last error was UNAVAILABLE: busy")
+            )
+        );
+    }
+
+    async fn a_service_that_wants_to_be_left_alone_for_longer_is_not_waited_for() {
+        let busy = Response::new(503, "busy").with("Retry-After", "3600");
+        let (service, repository) = start(busy);
+        assert_eq!(error_of(&repository).await.code, Code::DEADLINE_EXCEEDED);
+        assert_eq!(service.requests().len(), 1);
+    }
+
+    async fn retries_are_limited_for_all_calls_together() {
+        let (service, repository) = start(Response::error(503, Code::UNAVAILABLE, "down"));
+        for error in join_all((0..50).map(|_| error_of(&repository))).await {
+            assert_eq!(error, Status::new(Code::UNAVAILABLE, "down"));
+        }
+        assert_eq!(service.requests().len(), 50 + 40);
+        error_of(&repository).await;
+        assert_eq!(service.requests().len(), 91);
+    }
+
+    async fn what_no_service_would_accept_is_refused_here() {
+        let (service, repository) = start(page());
+        let mut short = request();
+        short.instance.hex_digest.pop();
+        let mut unknown = request();
+        unknown.instance.hash_algo = HashAlgo::from(7);
+        let mut name = request();
+        name.package = "A".into();
+        for (request, message) in [
+            (short, "bad 'instance': invalid SHA1 hex digest: uneven number of symbols in the hex string"),
+            (unknown, "bad 'instance': unsupported unknown hash algorithm #7"),
+            (name, r#"bad 'package': invalid package name "A": must be a slash-separated path where each component matches "[a-z0-9_\-\.]+""#),
+        ] {
+            let error = repository.list_metadata(request).await.expect_err("refused");
+            assert_eq!(error, Status::new(Code::INVALID_ARGUMENT, message));
+        }
+        assert!(service.requests().is_empty());
+    }
+
+    async fn an_unreachable_service_is_named() {
+        let port = ClosedPort::take();
+        let options = PrpcOptions::new(port.url()).deadline(Duration::from_millis(10));
+        let error = error_of(&made(options)).await;
+        let url = port.url();
+        assert_eq!(
+            error,
+            Status::new(
+                Code::DEADLINE_EXCEEDED,
+                format!("the CIPD service {url} did not answer within 10ms; the last error was UNAVAILABLE: cannot reach the CIPD service {url}: Connection refused (os error 111); check its URL and the network")
+            )
+        );
+    }
+}
