@@ -1,5 +1,6 @@
 //! The command line, and the job it describes.
 
+mod metadata;
 mod plugin;
 
 use std::path::PathBuf;
@@ -9,6 +10,8 @@ use admission_host::Pin;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use metadata::MetadataArgs;
+pub(crate) use metadata::{Access, Identity, Metadata};
 pub(crate) use plugin::{Cache, PluginArgs, Variable};
 use plugin::{CommandArgs, ComponentArgs};
 
@@ -88,6 +91,8 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     asking: AskingArgs,
     #[command(flatten)]
+    metadata: MetadataArgs,
+    #[command(flatten)]
     component: ComponentArgs,
     #[command(flatten)]
     command: CommandArgs,
@@ -110,16 +115,14 @@ pub(crate) struct PinArgs {
 /// How to ask, and how to tell.
 #[derive(Debug, Args)]
 pub(crate) struct AskingArgs {
-    /// The CIPD service that the pins belong to, as plugins are told.
+    /// The CIPD service that the pins belong to, as plugins are told; it is asked for the
+    /// metadata that they want.
     #[arg(
         long,
         value_name = "URL",
         default_value = "https://chrome-infra-packages.appspot.com"
     )]
     pub(crate) service_url: String,
-    /// JSON file of the metadata that plugins may ask for.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) metadata: Option<PathBuf>,
     /// How long the plugin may take over one check, such as 500ms; 0 is for ever.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
@@ -139,6 +142,7 @@ pub(crate) struct AskingArgs {
 pub(crate) struct Job {
     pub(crate) pins: PinArgs,
     pub(crate) asking: AskingArgs,
+    pub(crate) metadata: Metadata,
     pub(crate) plugin: PluginArgs,
 }
 
@@ -156,6 +160,7 @@ impl CheckArgs {
         Ok(Job {
             pins: self.pins,
             asking: self.asking,
+            metadata: self.metadata.choose(),
             plugin,
         })
     }

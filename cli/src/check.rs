@@ -57,7 +57,12 @@ const WORKERS: usize = 2;
 /// written.
 pub(crate) fn run(job: Job, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let pins = input::read(job.pins)?;
-    let repository = repository::open(job.asking.metadata.as_deref())?;
+    let AskingArgs {
+        service_url,
+        timeout,
+        ..
+    } = &job.asking;
+    let repository = repository::open(job.metadata, service_url, *timeout)?;
     let chosen = plugin::choose(job.plugin)?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -15,6 +15,7 @@ mod plugin;
 mod repository;
 mod tally;
 mod terminal;
+mod token;
 
 use std::env;
 use std::process::ExitCode;

@@ -18,7 +18,7 @@ const PINS: [&str; 2] = [
 fn admit(args: &[&str], plugin: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_admit"));
     command
-        .arg("check")
+        .args(["check", "--offline"])
         .args(PINS)
         .args(args)
         .arg("--")

@@ -16,7 +16,11 @@ const PIN: &str = "a/b:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 /// Runs `admit check` in `folder` with a plugin that leaves a file behind, and returns
 /// what it says on stderr when it refuses to start that.
 fn refusal(folder: &TempDir, args: &[&str]) -> String {
-    let run = admit(folder.path(), args, &["--", "sh", "-c", "touch started"]);
+    let mut args = args.to_vec();
+    if !args.contains(&"--metadata") {
+        args.push("--offline");
+    }
+    let run = admit(folder.path(), &args, &["--", "sh", "-c", "touch started"]);
     assert_eq!(run.status.code(), Some(2), "{run:?}");
     assert!(!folder.path().join("started").exists(), "{run:?}");
     assert!(run.stdout.is_empty(), "{run:?}");
@@ -109,7 +113,7 @@ fn a_missing_file_is_named() {
 #[test]
 fn a_component_that_is_no_file_is_refused_before_anything_is_started() {
     let folder = folder(&[]);
-    let run = |file| admit(folder.path(), &[PIN], &["--component", file]);
+    let run = |file| admit(folder.path(), &[PIN, "--offline"], &["--component", file]);
     let absent = run("absent.wasm");
     assert_eq!(absent.status.code(), Some(2));
     assert_eq!(

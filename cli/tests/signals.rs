@@ -37,7 +37,8 @@ impl Stuck {
         let made = Command::new("mkfifo").arg(&started).status().unwrap();
         assert!(made.success());
         let admit = Command::new(env!("CARGO_BIN_EXE_admit"))
-            .args(["check", PIN, "--timeout", "0", "--", "sh", "-c"])
+            .args(["check", PIN, "--offline", "--timeout", "0"])
+            .args(["--", "sh", "-c"])
             .arg(format!("echo $$ > started; {script}"))
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -159,7 +160,7 @@ fn an_admit_whose_file_was_deleted_still_starts_plugins() {
     let file = folder.path().join("admit");
     fs::copy(env!("CARGO_BIN_EXE_admit"), &file).unwrap();
     let mut admit = Command::new(&file)
-        .args(["check", "--pins", "-", "--"])
+        .args(["check", "--offline", "--pins", "-", "--"])
         .arg(native("conformance-fixture"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

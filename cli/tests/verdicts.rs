@@ -40,6 +40,7 @@ fn check_fixture(mode: Mode, orders: &[&str], options: &[&str]) -> Output {
         .map(|order| format!("{order}:{INSTANCE}"))
         .collect();
     let mut arguments: Vec<_> = pins.iter().map(String::as_str).collect();
+    arguments.push("--offline");
     arguments.extend(options);
     check(mode, "conformance-fixture", &arguments)
 }
@@ -117,13 +118,13 @@ fn json_has_every_field_always() {
 }
 
 #[test]
-fn without_a_metadata_file_metadata_is_unavailable() {
+fn offline_there_is_no_metadata() {
     for mode in [Mode::Native, Mode::Component] {
         let run = check_fixture(mode, &["metadata"], &["--format", "json"]);
         assert_eq!(objects(&run)[0]["code"], 14);
         assert_eq!(
             objects(&run)[0]["message"],
-            "no repository: pass --metadata FILE"
+            "there is no metadata offline: pass --metadata FILE instead of --offline, or neither to ask the service"
         );
         assert_eq!(run.status.code(), Some(2));
     }
@@ -162,7 +163,7 @@ fn a_component_is_compiled_once_when_there_is_a_cache() {
     let run = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_admit"));
         command
-            .args(["check", "-vv", &pin, "--cache-dir"])
+            .args(["check", "-vv", &pin, "--offline", "--cache-dir"])
             .arg(&cache);
         command
             .arg("--component")
@@ -183,6 +184,7 @@ fn a_cache_that_cannot_be_used_is_a_warning() {
     command.args([
         "check",
         &pin,
+        "--offline",
         "--cache-dir",
         "/dev/null/cache",
         "--component",

@@ -1,0 +1,71 @@
+//! Tokens that tell the service who asks.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+
+use admission_host::TokenError;
+use anyhow::Context as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+use tokio::task::spawn_blocking;
+
+/// Longest token, in bytes. Bounds what a command that was not meant can fill.
+const MAX_TOKEN: u64 = 64 << 10;
+
+/// Why a command has printed no token.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error("the token command ended with {0}")]
+    Failed(ExitStatus),
+    #[error("the token command prints more than a token")]
+    TooLong,
+}
+
+/// Runs a shell command that prints a token. What it says on stderr is shown as it is.
+///
+/// # Cancel safety
+///
+/// Dropping the future kills the command.
+pub(crate) async fn from_command(command: String) -> Result<String, TokenError> {
+    let mut child = Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot run `sh` for the token command")?;
+    let stdout = child.stdout.take().expect("it was asked for");
+    let mut token = String::new();
+    stdout
+        .take(MAX_TOKEN + 1)
+        .read_to_string(&mut token)
+        .await
+        .context("cannot read what the token command prints")?;
+    if token.len() as u64 > MAX_TOKEN {
+        return Err(CommandError::TooLong.into());
+    }
+    let exit = child.wait().await?;
+    if !exit.success() {
+        return Err(CommandError::Failed(exit).into());
+    }
+    Ok(token)
+}
+
+/// Reads a token from a file, which may be written anew at any time.
+pub(crate) async fn from_file(file: PathBuf) -> Result<String, TokenError> {
+    let shown = file.display().to_string();
+    let read = move || {
+        let mut token = String::new();
+        File::open(file)?
+            .take(MAX_TOKEN)
+            .read_to_string(&mut token)?;
+        Ok::<_, std::io::Error>(token)
+    };
+    let token = spawn_blocking(read).await?;
+    token
+        .with_context(|| format!("cannot read the token file `{shown}`"))
+        .map_err(Into::into)
+}

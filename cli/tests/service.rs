@@ -1,0 +1,261 @@
+//! What `admit check` asks of a CIPD service, from the policy to the service and back.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test makes its own files, and fails where anything is amiss"
+)]
+
+use std::fs;
+use std::process::{Output, Stdio};
+
+use conformance::modes::{component, native};
+use conformance::repositories::entries;
+use conformance::service::{Answer, ClosedPort, FakeService, Request, Response};
+use conformance::{Code, guarded};
+use tokio::process::Command;
+
+const INSTANCE: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
+
+/// What the shown keys of a service with three entries make of the fixture.
+const SHOWN: &str =
+    "visit-all/2:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC  denied: k00 k01 k02\n";
+
+/// Lets the fixture look at all metadata of one pin, with these options.
+async fn check(service_url: &str, options: &[&str]) -> Output {
+    check_by(service_url, options, |command| {
+        command.arg("--").arg(native("conformance-fixture"))
+    })
+    .await
+}
+
+async fn check_by(
+    service_url: &str,
+    options: &[&str],
+    plugin: impl FnOnce(&mut Command) -> &mut Command,
+) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_admit"));
+    command
+        .args(["check", "--service-url", service_url])
+        .arg(format!("visit-all/2:{INSTANCE}"))
+        .args(options)
+        // A proxy of whoever runs the tests would be asked to find this machine.
+        .env("HTTP_PROXY", "http://127.0.0.1:1")
+        .stdin(Stdio::null());
+    plugin(&mut command).output().await.unwrap()
+}
+
+fn stdout(run: &Output) -> &str {
+    str::from_utf8(&run.stdout).unwrap()
+}
+
+fn stderr(run: &Output) -> &str {
+    str::from_utf8(&run.stderr).unwrap()
+}
+
+fn shown() -> Answer {
+    Response::page(entries(3, 10)).gzip().into()
+}
+
+/// Shows everything to who has this token, and nothing to others.
+fn shown_to(token: &str) -> impl Fn(usize, &Request) -> Answer + Send + Sync + use<> {
+    let header = format!("Bearer {token}");
+    move |_, request| {
+        if request.header("authorization") == Some(&header) {
+            return shown();
+        }
+        let text =
+            r#"prefix "visit-all/2" doesn't exist or not visible to unauthenticated callers"#;
+        Response::error(403, Code::PERMISSION_DENIED, text).into()
+    }
+}
+
+#[tokio::test]
+async fn a_policy_reads_metadata_of_the_service() {
+    guarded(async {
+        let service = FakeService::start(|_, _| shown());
+        let native = check(service.url(), &[]).await;
+        let component = check_by(service.url(), &["--no-cache"], |command| {
+            command
+                .arg("--component")
+                .arg(component("conformance-fixture"))
+        })
+        .await;
+        assert_eq!(stdout(&native), SHOWN);
+        assert_eq!(stdout(&component), SHOWN);
+        // Everything is fetched at once, and cut into pages here.
+        let requests = service.requests();
+        assert_eq!(requests.len(), 2);
+        for request in requests {
+            let message = request.message();
+            assert_eq!(
+                (&*message.package, &*message.page_token),
+                ("visit-all/2", "")
+            );
+            let agent = request.header("user-agent");
+            assert_eq!(agent, Some(concat!("admit/", env!("CARGO_PKG_VERSION"))));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_error_of_the_service_is_the_policy_s() {
+    guarded(async {
+        let service = FakeService::start(|_, _| {
+            Response::error(404, Code::NOT_FOUND, "no such instance").into()
+        });
+        let run = check(service.url(), &["--format", "json"]).await;
+        assert_eq!(run.status.code(), Some(2));
+        let object: serde_json::Value = serde_json::from_str(stdout(&run)).unwrap();
+        assert_eq!(object["code"], Code::NOT_FOUND.number());
+        assert_eq!(object["message"], "no such instance");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_reached_is_named_before_the_check_runs_out_of_time() {
+    guarded(async {
+        let port = ClosedPort::take();
+        let url = port.url();
+        let run = check(&url, &["--timeout", "400ms"]).await;
+        assert_eq!(run.status.code(), Some(2));
+        assert_eq!(
+            stdout(&run),
+            format!(
+                "visit-all/2:{INSTANCE}  failed: the CIPD service {url} did not answer within 300ms; \
+                 the last error was UNAVAILABLE: cannot reach the CIPD service {url}: \
+                 Connection refused (os error 111); check its URL and the network\n"
+            )
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn offline_no_service_is_asked() {
+    guarded(async {
+        let service = FakeService::start(|_, _| shown());
+        let run = check(service.url(), &["--offline"]).await;
+        assert_eq!(run.status.code(), Some(2));
+        assert_eq!(
+            stdout(&run),
+            format!(
+                "visit-all/2:{INSTANCE}  failed: there is no metadata offline: \
+                 pass --metadata FILE instead of --offline, or neither to ask the service\n"
+            )
+        );
+        assert!(service.requests().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_asks_is_told_by_a_command_or_a_file_and_seen_nowhere() {
+    guarded(async {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        fs::write(&file, "s3cr3t\n").unwrap();
+        let file = file.to_str().unwrap();
+        let command = format!("cat '{file}'");
+        for access in [
+            ["--auth-token-file", file],
+            ["--auth-token-command", &command],
+        ] {
+            let service = FakeService::start(shown_to("s3cr3t"));
+            let run = check(service.url(), &[&access[..], &["-vv"]].concat()).await;
+            assert_eq!(stdout(&run), SHOWN, "{access:?}: {run:?}");
+            assert!(!stderr(&run).contains("s3cr3t"), "{run:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_asks_anonymously_and_is_not_shown_something_learns_what_to_do() {
+    guarded(async {
+        let service = FakeService::start(shown_to("s3cr3t"));
+        let run = check(service.url(), &[]).await;
+        assert_eq!(run.status.code(), Some(2));
+        assert!(
+            stderr(&run).contains("--auth-token-command or --auth-token-file tells it who asks"),
+            "{run:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_command_that_fails_is_the_policy_s_error() {
+    guarded(async {
+        let service = FakeService::start(|_, _| shown());
+        let url = service.url();
+        for (command, error) in [
+            ("exit 3", "the token command ended with exit status: 3"),
+            (
+                "head -c 70000 /dev/zero",
+                "the token command prints more than a token",
+            ),
+            (
+                "echo two words",
+                "the token is empty or has characters that no token has",
+            ),
+        ] {
+            let run = check(url, &["--auth-token-command", command]).await;
+            assert_eq!(run.status.code(), Some(2));
+            assert_eq!(
+                stdout(&run),
+                format!(
+                    "visit-all/2:{INSTANCE}  failed: cannot get a token for the CIPD service {url}: {error}\n"
+                )
+            );
+        }
+        assert!(service.requests().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_refused_before_anything_is_started() {
+    guarded(async {
+        let absent = "caused by: No such file or directory (os error 2)";
+        for (url, options, error) in [
+            (
+                "cipd.example",
+                &[][..],
+                "error: not a URL: `cipd.example`\n  caused by: relative URL without a base\n".to_owned(),
+            ),
+            (
+                "https://cipd.example/prpc",
+                &[],
+                "error: `https://cipd.example/prpc` does not name a CIPD service: only scheme, host and port do, as in https://host.example\n".to_owned(),
+            ),
+            (
+                "http://cipd.example",
+                &["--auth-token-command", "print"],
+                "error: tokens would be readable on the way to http://cipd.example: use https\n".to_owned(),
+            ),
+            (
+                "https://cipd.example",
+                &["--auth-token-file", "/absent"],
+                format!("error: cannot read the token file `/absent`\n  {absent}\n"),
+            ),
+            (
+                "https://cipd.example",
+                &["--ca-file", "/absent"],
+                format!("error: cannot read the root certificates `/absent`\n  {absent}\n"),
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let run = check_by(url, options, |command| {
+                command.current_dir(folder.path());
+                command.args(["--", "touch", "started"])
+            })
+            .await;
+            assert_eq!(run.status.code(), Some(2));
+            assert_eq!(stderr(&run), error);
+            assert!(!folder.path().join("started").exists());
+        }
+    })
+    .await;
+}
