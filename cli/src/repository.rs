@@ -15,6 +15,9 @@ use tracing::warn;
 use crate::args::{Access, Identity, Metadata};
 use crate::token;
 
+/// Longest time that a call for metadata may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 /// What this program calls itself before the service.
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
@@ -42,11 +45,12 @@ fn service(
     timeout: Duration,
 ) -> anyhow::Result<Arc<dyn Repository>> {
     let mut options = PrpcOptions::new(service_url)
+        .deadline(DEADLINE)
         .user_agent(USER_AGENT)
         .proxies_of_environment();
     if !timeout.is_zero() {
         // So that the policy gets the reason before its check runs out of time.
-        options = options.deadline(timeout * 3 / 4);
+        options = options.deadline(DEADLINE.min(timeout / 4 * 3));
     }
     if let Some(file) = access.ca_file {
         let pem = fs::read(&file)

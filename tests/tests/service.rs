@@ -203,10 +203,12 @@ tests! {
     async fn a_service_that_comes_up_late_is_reached() {
         let port = ClosedPort::take();
         let repository = repository(port.url());
-        let asking = tokio::spawn(async move { ask(&repository).await });
-        Lines::collect().wait_for("", "the CIPD service failed, and is asked again").await;
-        let service = port.serve(|_, _| page().into());
-        asking.await.expect("no panic").expect("an answer");
+        let coming_up = async {
+            Lines::collect().wait_for("", "the CIPD service failed, and is asked again").await;
+            port.serve(|_, _| page().into())
+        };
+        let (answer, service) = tokio::join!(ask(&repository), coming_up);
+        answer.expect("an answer");
         assert_eq!(service.requests().len(), 1);
     }
 
@@ -258,9 +260,10 @@ tests! {
 
     async fn a_call_that_is_dropped_closes_its_connection() {
         let (service, repository) = start(Answer::Silence);
-        let asking = tokio::spawn(async move { ask(&repository).await });
-        service.wait_for_requests(1).await;
-        asking.abort();
+        tokio::select! {
+            answer = ask(&repository) => panic!("answered: {answer:?}"),
+            () = service.wait_for_requests(1) => {}
+        }
         service.wait_for_abandoned(1).await;
     }
 

@@ -36,7 +36,8 @@ const MEDIA_TYPE: &str = "application/prpc; encoding=binary";
 /// together have a limited number of retries. Needs a tokio runtime with its I/O and time
 /// drivers on, as a host has. Drop the future of a call to cancel it.
 ///
-/// TLS trusts what the system trusts. A redirect is not followed. A token is sent over
+/// TLS trusts what the system trusts, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name in
+/// its place. A redirect is not followed. A token is sent over
 /// https, or to this machine, only.
 ///
 /// ```no_run
@@ -116,6 +117,8 @@ impl PrpcRepository {
             }
             failures += 1;
             let Some(pause) = retry.pause(failures, rand::random()) else {
+                // A service that says no is up.
+                self.budget.earn();
                 return Some(Err(status));
             };
             if !self.budget.take() {
@@ -164,8 +167,7 @@ impl Repository for PrpcRepository {
 impl fmt::Debug for PrpcRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PrpcRepository")
-            .field("connection", &self.connection)
-            .field("tokens", &self.tokens)
+            .field("service_url", &self.connection.url().to_string())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

@@ -38,7 +38,6 @@ const MAX_RESPONSE_SIZE: &str = "X-Prpc-Max-Response-Size";
 const TIMEOUT: &str = "X-Prpc-Grpc-Timeout";
 
 /// The way to a service.
-#[derive(Debug)]
 pub(super) struct Connection {
     url: ServiceUrl,
     max_response_size: usize,
@@ -115,11 +114,15 @@ impl Connection {
         } else {
             MAX_ERROR_SIZE
         };
-        let length = response.content_length();
-        if head.promises_answer() && length.is_some_and(|length| length > limit as u64) {
-            return Err(self.too_large(length));
+        let encoding = self.encoding(response.headers())?;
+        if head.promises_answer()
+            && encoding == Encoding::Plain
+            && let Some(size) = response.content_length()
+            && size > limit as u64
+        {
+            return Err(self.too_large(Some(size)));
         }
-        let mut body = Body::new(self.encoding(response.headers())?, limit);
+        let mut body = Body::new(encoding, limit);
         while let Some(chunk) = response
             .chunk()
             .await
@@ -155,7 +158,9 @@ impl Connection {
     fn broken(&self, error: &reqwest::Error) -> Failure {
         let service = self.service();
         let cause = innermost(error);
-        if let Some(error) = find_in::<rustls::Error>(error) {
+        if error.is_connect()
+            && let Some(error) = find_in::<rustls::Error>(error)
+        {
             let text = format!(
                 "cannot make a secure connection to {service}: {error}; is the URL right, and are its root certificates known here?"
             );

@@ -53,13 +53,24 @@ fn after_tag(tag: &str) -> &str {
         return rest;
     }
     let end = format!("</{name}");
-    let at = rest.to_ascii_lowercase().find(&end);
+    let mut places = rest.as_bytes().windows(end.len());
+    let at = places.position(|place| place.eq_ignore_ascii_case(end.as_bytes()));
     at.map_or("", |at| after_tag(&rest[at + 1..]))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_page_is_too_odd(page in r#"(<|>|<style>|</STYLE|<!--|-->|&lt;|ä| |a|/){0,30}"#) {
+            text_of(&page);
+            text_of(&format!("<{page}"));
+        }
+    }
 
     #[test]
     fn only_what_a_reader_sees_is_left_of_a_page() {

@@ -100,7 +100,6 @@ pub(super) fn is_transient_http(status: u16) -> bool {
 
 /// Bounds the retries of all calls together, so that a service that is down is not asked
 /// over and over by thousands of checks, nor does each of them wait for it.
-#[derive(Debug)]
 pub(super) struct Budget {
     /// In parts of a retry, of which a success earns one.
     parts: AtomicU32,

@@ -1,4 +1,5 @@
 use admission_proto::wire::Timestamp;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -219,5 +220,26 @@ fn the_pause_that_the_service_asks_for_is_told() {
     );
     for unread in ["", "-1", "Fri, 31 Dec 1999 23:59:59 GMT"] {
         assert_eq!(parse_retry_after(unread), None);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_response_is_too_odd(
+        http_status in 0_u16..1000,
+        code in proptest::option::of("[-+0-9a-z]{0,3}"),
+        content_type in "(application/prpc)?[; =\"a-z]{0,20}",
+        details in proptest::collection::vec("[A-Za-z0-9=, ]{0,20}", 0..3),
+        body in proptest::collection::vec(any::<u8>(), 0..100),
+    ) {
+        let head = Head {
+            http_status,
+            code,
+            content_type,
+            details,
+            retry_after: None,
+        };
+        // An answer only where the service says so.
+        prop_assert!(head.decode(&body).is_err() || head.promises_answer());
     }
 }
