@@ -21,7 +21,8 @@ Exit status: 0 if every pin was admitted, 1 if some were denied, 2 if anything f
 Examples:
   admit check infra/tools/bb/linux-amd64:4OSKfQ...C --metadata meta.json -- ./policy
   admit check --resolved-versions cipd.versions --component policy.wasm
-  list-pins | admit check --pins - --format json -- ./policy --strict";
+  admit check --pins internal.txt --auth-token-command 'luci-auth token' -- ./policy
+  list-pins | admit check --pins - --offline --format json -- ./policy --strict";
 
 /// Asks a CIPD admission plugin whether pins may be deployed.
 #[derive(Debug, Parser)]

@@ -17,7 +17,7 @@ const MAX_TOKEN: u64 = 64 << 10;
 /// Why a command has printed no token.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
-    #[error("the token command ended with {0}")]
+    #[error("the token command ended with {}", words(*.0))]
     Failed(ExitStatus),
     #[error("the token command prints more than a token")]
     TooLong,
@@ -52,6 +52,11 @@ pub(crate) async fn from_command(command: String) -> Result<String, TokenError> 
         return Err(CommandError::Failed(exit).into());
     }
     Ok(token)
+}
+
+fn words(exit: ExitStatus) -> String {
+    let code = exit.code().map(|code| format!("exit status {code}"));
+    code.unwrap_or_else(|| exit.to_string())
 }
 
 /// Reads a token from a file, which may be written anew at any time.

@@ -191,7 +191,7 @@ async fn a_token_command_that_fails_is_the_policy_s_error() {
         let service = FakeService::start(|_, _| shown());
         let url = service.url();
         for (command, error) in [
-            ("exit 3", "the token command ended with exit status: 3"),
+            ("exit 3", "the token command ended with exit status 3"),
             (
                 "head -c 70000 /dev/zero",
                 "the token command prints more than a token",

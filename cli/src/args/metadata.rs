@@ -38,8 +38,8 @@ pub(super) struct MetadataArgs {
     /// Asks no service: the plugin is told that metadata is unavailable.
     #[arg(long, conflicts_with_all = ["auth_token_command", "auth_token_file", "ca_file"])]
     offline: bool,
-    /// Shell command that prints a token for the service; without one, it is asked
-    /// anonymously.
+    /// Shell command that prints a token for the service, such as 'luci-auth token';
+    /// without one, it is asked anonymously.
     #[arg(long, value_name = "COMMAND", conflicts_with = "auth_token_file")]
     auth_token_command: Option<String>,
     /// File that holds a token for the service.
