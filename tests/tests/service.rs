@@ -250,8 +250,9 @@ tests! {
 
     async fn a_long_error_is_read_no_further_than_is_of_use() {
         let answer = Response::error(404, Code::NOT_FOUND, &"x".repeat(1 << 20));
-        for answer in [answer.clone(), answer.clone().gzip(), answer.chunked()] {
-            let (_service, repository) = start(answer);
+        for answer in [answer.clone(), answer.chunked()] {
+            // Who read it to its end would find that it has none.
+            let (_service, repository) = start(Answer::Cut(answer, 1));
             let error = error_of(&repository).await;
             assert_eq!(error.code, Code::NOT_FOUND);
             assert_eq!(error.message, format!("{}...", "x".repeat(4096)));
@@ -298,19 +299,34 @@ tests! {
 
     async fn a_service_that_wants_to_be_left_alone_for_longer_is_not_waited_for() {
         let busy = Response::new(503, "busy").with("Retry-After", "3600");
-        let (service, repository) = start(busy);
+        let (service, _) = start(busy);
+        // Longer than a test may take.
+        let deadline = Duration::from_secs(3000);
+        let repository = made(PrpcOptions::new(service.url()).deadline(deadline));
         assert_eq!(error_of(&repository).await.code, Code::DEADLINE_EXCEEDED);
         assert_eq!(service.requests().len(), 1);
     }
 
-    async fn retries_are_limited_for_all_calls_together() {
-        let (service, repository) = start(Response::error(503, Code::UNAVAILABLE, "down"));
+    async fn retries_are_limited_for_all_calls_together_and_earned_by_answers() {
+        let down = || Response::error(503, Code::UNAVAILABLE, "down");
+        let service = FakeService::start(move |number, _| match number {
+            0..=90 | 99 => down().into(),
+            91..=98 => Response::error(404, Code::NOT_FOUND, "no such instance").into(),
+            _ => page().into(),
+        });
+        let repository = repository(service.url());
         for error in join_all((0..50).map(|_| error_of(&repository))).await {
             assert_eq!(error, Status::new(Code::UNAVAILABLE, "down"));
         }
         assert_eq!(service.requests().len(), 50 + 40);
-        error_of(&repository).await;
+        assert_eq!(error_of(&repository).await.code, Code::UNAVAILABLE);
         assert_eq!(service.requests().len(), 91);
+
+        for _ in 0..8 {
+            assert_eq!(error_of(&repository).await.code, Code::NOT_FOUND);
+        }
+        ask(&repository).await.expect("an answer, to the second request");
+        assert_eq!(service.requests().len(), 101);
     }
 
     async fn what_no_service_would_accept_is_refused_here() {
