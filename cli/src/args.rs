@@ -15,12 +15,16 @@ pub(crate) use metadata::{Access, Identity, Metadata};
 pub(crate) use plugin::{Cache, PluginArgs, Variable};
 use plugin::{CommandArgs, ComponentArgs};
 
+use crate::input::Platform;
+use crate::service_url::ServiceUrl;
+
 const AFTER_HELP: &str = "\
 Exit status: 0 if every pin was admitted, 1 if some were denied, 2 if anything failed.
 
 Examples:
   admit check infra/tools/bb/linux-amd64:4OSKfQ...C --metadata meta.json -- ./policy
   admit check --resolved-versions cipd.versions --component policy.wasm
+  admit check --ensure-file cipd.ensure --component policy.wasm
   admit check --pins internal.txt --auth-token-command 'luci-auth token' -- ./policy
   list-pins | admit check --pins - --offline --format json -- ./policy --strict";
 
@@ -49,7 +53,8 @@ pub(crate) enum Command {
     /// Asks one plugin about pins and prints what it says about each.
     ///
     /// The plugin is a COMMAND, named after `--`, or a WASI component. The pins are those of
-    /// the command line, then those of --resolved-versions, then those of --pins.
+    /// the command line, then those of --ensure-file, then those of --resolved-versions,
+    /// then those of --pins.
     #[command(after_help = AFTER_HELP)]
     Check(Box<CheckArgs>),
 }
@@ -105,7 +110,16 @@ pub(crate) struct PinArgs {
     /// Pins to check: package:instance_id.
     #[arg(value_name = "PIN")]
     pub(crate) pins: Vec<Pin>,
-    /// Checks all pins of a CIPD resolved-versions file.
+    /// Checks what a CIPD ensure file deploys; can be repeated; '-' is stdin.
+    ///
+    /// Versions are resolved offline: they must be instance IDs, or be found in the
+    /// $ResolvedVersions file.
+    #[arg(long = "ensure-file", value_name = "FILE")]
+    pub(crate) ensure_files: Vec<PathBuf>,
+    /// The ${os}-${arch} of ensure files, such as mac-arm64; this machine's by default.
+    #[arg(long, value_name = "OS-ARCH", requires = "ensure_files")]
+    pub(crate) platform: Option<Platform>,
+    /// Checks all pins of a CIPD resolved-versions file; '-' is stdin.
     #[arg(long, value_name = "FILE")]
     pub(crate) resolved_versions: Option<PathBuf>,
     /// Checks the pins of a file, one package:instance_id a line; '-' is stdin.
@@ -117,13 +131,10 @@ pub(crate) struct PinArgs {
 #[derive(Debug, Args)]
 pub(crate) struct AskingArgs {
     /// The CIPD service that the pins belong to, as plugins are told; it is asked for the
-    /// metadata that they want.
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "https://chrome-infra-packages.appspot.com"
-    )]
-    pub(crate) service_url: String,
+    /// metadata that they want. By default that of the ensure files, then
+    /// https://chrome-infra-packages.appspot.com.
+    #[arg(long, value_name = "URL")]
+    pub(crate) service_url: Option<ServiceUrl>,
     /// How long the plugin may take over one check, such as 500ms; 0 is for ever.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,

@@ -24,6 +24,7 @@ use crate::interrupt::{Interrupt, Interrupts};
 use crate::output::{Checked, Columns, Outcome, Printer};
 use crate::plugin::{self, Chosen};
 use crate::repository;
+use crate::service_url::ServiceUrl;
 use crate::tally::Tally;
 use crate::terminal::Terminal;
 
@@ -56,21 +57,27 @@ const WORKERS: usize = 2;
 /// If an input is broken or missing, before anything is started; or if stdout cannot be
 /// written.
 pub(crate) fn run(job: Job, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-    let pins = input::read(job.pins)?;
-    let AskingArgs {
-        service_url,
-        timeout,
-        ..
-    } = &job.asking;
-    let repository = repository::open(job.metadata, service_url, *timeout)?;
+    let inputs = input::read(job.pins)?;
     let chosen = plugin::choose(job.plugin)?;
+    let service_url = match &job.asking.service_url {
+        Some(url) => url.clone(),
+        None => inputs.service_url(ServiceUrl::default())?,
+    };
+    let repository = repository::open(job.metadata, service_url.as_str(), job.asking.timeout)?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let check = Check::new(&job.asking, chosen, repository, runtime.handle(), terminal);
-    let code = runtime.block_on(check.run(&pins));
+    let check = Check::new(
+        &job.asking,
+        &service_url,
+        chosen,
+        repository,
+        runtime.handle(),
+        terminal,
+    );
+    let code = runtime.block_on(check.run(&inputs.pins));
     // Everything was closed, but for a thread that may be stuck in a write to stdout.
     runtime.shutdown_background();
     code
@@ -89,13 +96,14 @@ impl<'a> Check<'a> {
     /// Prepares to ask, and starts nothing.
     fn new(
         asking: &AskingArgs,
+        service_url: &ServiceUrl,
         chosen: Chosen,
         repository: Arc<dyn Repository>,
         runtime: &Handle,
         terminal: &'a Terminal,
     ) -> Self {
         let mut options = HostOptions::new(runtime.clone())
-            .service_url(&asking.service_url)
+            .service_url(service_url.as_str())
             .repository(repository)
             .plugin_log_level(terminal.plugin_log_level())
             .guard("/proc/self/exe", [plugin::GUARD])

@@ -15,11 +15,13 @@ const STDERR_LINES: usize = 20;
 pub(crate) fn render(error: &anyhow::Error) -> String {
     let mut text = format!("error: {}", escape(&error.to_string()));
     add_causes(&mut text, error.chain().skip(1));
-    if let Some(InputError::NoPin) = error.downcast_ref() {
-        add(
-            &mut text,
-            "hint: name pins as package:instance_id, or pass --resolved-versions FILE or --pins FILE",
-        );
+    if let Some(error) = error.downcast_ref::<InputError>() {
+        for detail in error.details() {
+            add(&mut text, &escape(&detail));
+        }
+        for hint in error.hints() {
+            add(&mut text, &format!("hint: {}", escape(&hint)));
+        }
     }
     text
 }

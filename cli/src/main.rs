@@ -13,6 +13,7 @@ mod interrupt;
 mod output;
 mod plugin;
 mod repository;
+mod service_url;
 mod tally;
 mod terminal;
 mod token;

@@ -50,7 +50,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 fn no_pin_is_an_error_that_says_how_to_name_some() {
     let folder = folder(&[("pins", "# none\n\n")]);
     let text = "error: no pin to check\n  hint: name pins as package:instance_id, \
-                or pass --resolved-versions FILE or --pins FILE\n";
+                or pass --ensure-file FILE, --resolved-versions FILE or --pins FILE\n";
     assert_eq!(refusal(&folder, &[]), text);
     assert_eq!(refusal(&folder, &["--pins", "pins"]), text);
     assert_eq!(refusal(&folder, &["--pins", "-"]), text);
