@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use metadata::MetadataArgs;
 pub(crate) use metadata::{Access, Identity, Metadata};
-pub(crate) use plugin::{Cache, PluginArgs, Variable};
+pub(crate) use plugin::{Cache, PluginArgs, Variable, Wire};
 use plugin::{CommandArgs, ComponentArgs};
 
 use crate::input::Platform;
@@ -25,6 +25,7 @@ Examples:
   admit check infra/tools/bb/linux-amd64:4OSKfQ...C --metadata meta.json -- ./policy
   admit check --resolved-versions cipd.versions --component policy.wasm
   admit check --ensure-file cipd.ensure --component policy.wasm
+  admit check --ensure-file cipd.ensure --from-cipd-config
   admit check --pins internal.txt --auth-token-command 'luci-auth token' -- ./policy
   list-pins | admit check --pins - --offline --format json -- ./policy --strict";
 
@@ -52,9 +53,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Asks one plugin about pins and prints what it says about each.
     ///
-    /// The plugin is a COMMAND, named after `--`, or a WASI component. The pins are those of
-    /// the command line, then those of --ensure-file, then those of --resolved-versions,
-    /// then those of --pins.
+    /// The plugin is a COMMAND, named after `--`, a WASI component, or what `cipd` is
+    /// configured to ask. The pins are those of the command line, then those of
+    /// --ensure-file, then those of --resolved-versions, then those of --pins.
     #[command(after_help = AFTER_HELP)]
     Check(Box<CheckArgs>),
 }
@@ -102,6 +103,12 @@ pub(crate) struct CheckArgs {
     component: ComponentArgs,
     #[command(flatten)]
     command: CommandArgs,
+    /// Asks the plugin that cipd is configured to ask, instead of COMMAND.
+    ///
+    /// That is the one of CIPD_ADMISSION_PLUGIN, else of CIPD_CONFIG_FILE, which is
+    /// /etc/chrome-infra/cipd.cfg by default. Implies --wire grpc and --inherit-env.
+    #[arg(long, help_heading = "A command as the plugin")]
+    from_cipd_config: bool,
 }
 
 /// Where the pins come from.
@@ -131,8 +138,10 @@ pub(crate) struct PinArgs {
 #[derive(Debug, Args)]
 pub(crate) struct AskingArgs {
     /// The CIPD service that the pins belong to, as plugins are told; it is asked for the
-    /// metadata that they want. By default that of the ensure files, then
-    /// https://chrome-infra-packages.appspot.com.
+    /// metadata that they want.
+    ///
+    /// By default that of the ensure files; with --from-cipd-config, else that of
+    /// CIPD_SERVICE_URL; else https://chrome-infra-packages.appspot.com.
     #[arg(long, value_name = "URL")]
     pub(crate) service_url: Option<ServiceUrl>,
     /// How long the plugin may take over one check, such as 500ms; 0 is for ever.
@@ -161,7 +170,12 @@ pub(crate) struct Job {
 impl CheckArgs {
     /// Makes sense of the command line as a whole.
     pub(crate) fn into_job(self) -> Result<Job, clap::Error> {
-        let plugin = plugin::choose(self.component, self.command).map_err(|misuse| {
+        let choose = if self.from_cipd_config {
+            plugin::choose_from_cipd_config
+        } else {
+            plugin::choose
+        };
+        let plugin = choose(self.component, self.command).map_err(|misuse| {
             let mut admit = Cli::command();
             admit.build();
             let check = admit

@@ -58,10 +58,10 @@ const WORKERS: usize = 2;
 /// written.
 pub(crate) fn run(job: Job, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let inputs = input::read(job.pins)?;
-    let chosen = plugin::choose(job.plugin)?;
+    let chosen = plugin::choose(job.plugin, terminal)?;
     let service_url = match &job.asking.service_url {
         Some(url) => url.clone(),
-        None => inputs.service_url(ServiceUrl::default())?,
+        None => inputs.service_url(chosen.service_url.clone().unwrap_or_default())?,
     };
     let repository = repository::open(job.metadata, service_url.as_str(), job.asking.timeout)?;
     let runtime = runtime::Builder::new_multi_thread()

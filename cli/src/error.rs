@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use admission_host::CheckError;
 use admission_proto::escape;
 
+use crate::cipd_config::CipdConfigError;
 use crate::hint::{self, Kind};
 use crate::input::InputError;
 
@@ -22,6 +23,9 @@ pub(crate) fn render(error: &anyhow::Error) -> String {
         for hint in error.hints() {
             add(&mut text, &format!("hint: {}", escape(&hint)));
         }
+    }
+    if let Some(hint) = error.downcast_ref().and_then(CipdConfigError::hint) {
+        add(&mut text, &format!("hint: {hint}"));
     }
     text
 }

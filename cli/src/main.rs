@@ -6,6 +6,7 @@
 
 mod args;
 mod check;
+mod cipd_config;
 mod error;
 mod hint;
 mod input;

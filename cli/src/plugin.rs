@@ -6,12 +6,16 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use admission_host::{Component, NativeCommand, Source};
+use admission_proto::escape;
 use anyhow::{Context as _, bail};
 use etcetera::BaseStrategy as _;
 use tracing::{info, warn};
 
-use crate::args::{Cache, PluginArgs, Variable};
+use crate::args::{Cache, PluginArgs, Variable, Wire};
+use crate::cipd_config::CipdConfig;
 use crate::hint::Kind;
+use crate::service_url::ServiceUrl;
+use crate::terminal::Terminal;
 
 /// The first argument of this program when it is the guard of a plugin. Not an option of
 /// the command line: a guard must do its work before anything else is done.
@@ -22,24 +26,37 @@ pub(crate) struct Chosen {
     pub(crate) source: Source,
     pub(crate) kind: Kind,
     pub(crate) component_cache: Option<PathBuf>,
+    /// The service whose pins are judged, as far as it comes with the plugin.
+    pub(crate) service_url: Option<ServiceUrl>,
 }
 
 /// Turns options into a plugin that can be started, and starts nothing.
 ///
 /// # Errors
 ///
-/// If the component's file cannot be opened.
-pub(crate) fn choose(args: PluginArgs) -> anyhow::Result<Chosen> {
+/// If the component's file cannot be opened, or if `cipd` has no plugin or is badly
+/// configured.
+pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Chosen> {
     match args {
         PluginArgs::Command {
             argv,
+            wire,
             env,
             inherit_env,
-        } => Ok(Chosen {
-            source: Source::from(command(argv, env, inherit_env)),
-            kind: Kind::Command,
-            component_cache: None,
-        }),
+        } => native(command(argv, env, inherit_env), wire),
+        PluginArgs::FromCipdConfig { env } => {
+            let config = CipdConfig::load()?;
+            terminal.note(&escape(&format!(
+                "asking `{}`, which {} names, with --wire grpc and --inherit-env, as cipd does",
+                config.argv[0].display(),
+                config.origin
+            )));
+            let chosen = native(command(config.argv, env, true), Wire::Grpc)?;
+            Ok(Chosen {
+                service_url: config.service_url,
+                ..chosen
+            })
+        }
         PluginArgs::Component {
             file,
             cache,
@@ -58,9 +75,23 @@ pub(crate) fn choose(args: PluginArgs) -> anyhow::Result<Chosen> {
                 source: Source::from(component),
                 kind: Kind::Component,
                 component_cache: cache_folder(cache),
+                service_url: None,
             })
         }
     }
+}
+
+fn native(command: NativeCommand, wire: Wire) -> anyhow::Result<Chosen> {
+    match wire {
+        Wire::Stdio => {}
+        Wire::Grpc => bail!("--wire grpc is not available in this build"),
+    }
+    Ok(Chosen {
+        source: Source::from(command),
+        kind: Kind::Command,
+        component_cache: None,
+        service_url: None,
+    })
 }
 
 fn command(argv: Vec<OsString>, env: Vec<Variable>, inherit_env: bool) -> NativeCommand {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::{Args, ValueEnum};
 
 /// Smallest memory a component can be given: one page of WebAssembly.
 const LEAST_MEMORY: u64 = 64 << 10;
@@ -20,15 +20,29 @@ const MOST_MEMORY: u64 = 4 << 30;
 pub(crate) enum PluginArgs {
     Command {
         argv: Vec<OsString>,
+        wire: Wire,
         env: Vec<Variable>,
         inherit_env: bool,
     },
+    /// What `cipd` is configured to ask, as `cipd` asks: over gRPC, and with the whole
+    /// environment.
+    FromCipdConfig { env: Vec<Variable> },
     Component {
         file: PathBuf,
         cache: Cache,
         memory_limit: Option<u64>,
         cpu_limit: Option<Duration>,
     },
+}
+
+/// How a command is talked to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wire {
+    /// Frames on stdin and stdout, as plugins built with the SDK talk.
+    #[default]
+    Stdio,
+    /// gRPC on localhost, as the plugins of `cipd` talk.
+    Grpc,
 }
 
 /// Where compiled components are kept.
@@ -70,6 +84,9 @@ pub(super) struct CommandArgs {
     /// Passes the whole environment, whatever secrets it holds.
     #[arg(long)]
     inherit_env: bool,
+    /// How to talk to the plugin; stdio by default.
+    #[arg(long, value_enum)]
+    wire: Option<Wire>,
     /// The program to ask, and its arguments.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -85,42 +102,63 @@ pub(crate) struct Variable {
 
 /// Settles on the one plugin, and refuses options that are for the other kind.
 pub(super) fn choose(component: ComponentArgs, command: CommandArgs) -> Result<PluginArgs, String> {
-    match (&component.component, command.command.is_empty()) {
+    match (component.component.clone(), command.command.is_empty()) {
         (Some(_), false) => {
             Err("one plugin at a time: --component FILE or a COMMAND, not both".into())
         }
         (None, true) => {
             Err("no plugin to ask: pass a COMMAND after `--`, or --component FILE".into())
         }
-        (Some(file), true) => match command.given() {
-            Some(option) => Err(format!(
-                "{option} is for a COMMAND, but the plugin is a component, which gets no environment"
-            )),
-            None => Ok(PluginArgs::Component {
-                file: file.clone(),
-                cache: match component.cache_dir {
-                    Some(folder) => Cache::Folder(folder),
-                    None if component.no_cache => Cache::None,
-                    None => Cache::UserFolder,
-                },
-                memory_limit: component.memory_limit,
-                cpu_limit: component.cpu_limit,
-            }),
-        },
-        (None, false) => match component.given() {
-            Some(option) => Err(format!(
-                "{option} is for a component, but the plugin is a COMMAND"
-            )),
-            None => Ok(PluginArgs::Command {
-                argv: command.command,
-                env: command.env,
-                inherit_env: command.inherit_env,
-            }),
-        },
+        (Some(file), true) => component.into_plugin(file, &command),
+        (None, false) => command.into_plugin(&component),
     }
 }
 
+/// Settles on the plugin of `cipd`, and refuses options that are for other plugins.
+pub(super) fn choose_from_cipd_config(
+    component: ComponentArgs,
+    command: CommandArgs,
+) -> Result<PluginArgs, String> {
+    if component.component.is_some() || !command.command.is_empty() {
+        return Err(
+            "one plugin at a time: --from-cipd-config, --component FILE or a COMMAND".into(),
+        );
+    }
+    component.refuse()?;
+    if command.wire == Some(Wire::Stdio) {
+        return Err("--from-cipd-config asks as cipd does, which is with --wire grpc".into());
+    }
+    Ok(PluginArgs::FromCipdConfig { env: command.env })
+}
+
 impl ComponentArgs {
+    fn into_plugin(self, file: PathBuf, command: &CommandArgs) -> Result<PluginArgs, String> {
+        if let Some((option, why)) = command.given() {
+            return Err(format!(
+                "{option} is for a COMMAND, but the plugin is a component, {why}"
+            ));
+        }
+        Ok(PluginArgs::Component {
+            file,
+            cache: match self.cache_dir {
+                Some(folder) => Cache::Folder(folder),
+                None if self.no_cache => Cache::None,
+                None => Cache::UserFolder,
+            },
+            memory_limit: self.memory_limit,
+            cpu_limit: self.cpu_limit,
+        })
+    }
+
+    fn refuse(&self) -> Result<(), String> {
+        match self.given() {
+            Some(option) => Err(format!(
+                "{option} is for a component, but the plugin is a COMMAND"
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Names the first option that was given beside the component itself.
     fn given(&self) -> Option<&'static str> {
         [
@@ -135,14 +173,31 @@ impl ComponentArgs {
 }
 
 impl CommandArgs {
-    /// Names the first option that was given beside the command itself.
-    fn given(&self) -> Option<&'static str> {
+    fn into_plugin(self, component: &ComponentArgs) -> Result<PluginArgs, String> {
+        component.refuse()?;
+        Ok(PluginArgs::Command {
+            argv: self.command,
+            wire: self.wire.unwrap_or_default(),
+            env: self.env,
+            inherit_env: self.inherit_env,
+        })
+    }
+
+    /// Names the first option that was given beside the command itself, and why a
+    /// component does without.
+    fn given(&self) -> Option<(&'static str, &'static str)> {
+        const NO_ENVIRONMENT: &str = "which gets no environment";
         [
-            ("--env", !self.env.is_empty()),
-            ("--inherit-env", self.inherit_env),
+            ("--env", !self.env.is_empty(), NO_ENVIRONMENT),
+            ("--inherit-env", self.inherit_env, NO_ENVIRONMENT),
+            (
+                "--wire",
+                self.wire.is_some(),
+                "which is always talked to in the same way",
+            ),
         ]
         .into_iter()
-        .find_map(|(option, given)| given.then_some(option))
+        .find_map(|(option, given, why)| given.then_some((option, why)))
     }
 }
 
@@ -217,6 +272,12 @@ mod tests {
             first_line(plugin(&["--component", "p.wasm", "--", "./p"])),
             "error: one plugin at a time: --component FILE or a COMMAND, not both"
         );
+        for other in [&["--component", "p.wasm"][..], &["--", "./p"]] {
+            assert_eq!(
+                first_line(plugin(&[&["--from-cipd-config"], other].concat())),
+                "error: one plugin at a time: --from-cipd-config, --component FILE or a COMMAND"
+            );
+        }
     }
 
     #[test]
@@ -242,6 +303,43 @@ mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn a_command_is_asked_over_stdio_unless_it_is_said_otherwise() {
+        let wire = |args: &[&str]| match plugin(args) {
+            Ok(PluginArgs::Command { wire, .. }) => wire,
+            other => panic!("not a command: {other:?}"),
+        };
+        assert_eq!(wire(&["--", "./p"]), Wire::Stdio);
+        assert_eq!(wire(&["--wire", "stdio", "--", "./p"]), Wire::Stdio);
+        assert_eq!(wire(&["--wire", "grpc", "--", "./p"]), Wire::Grpc);
+        assert_eq!(
+            first_line(plugin(&["--wire", "grpc", "--component", "p.wasm"])),
+            "error: --wire is for a COMMAND, but the plugin is a component, which is always talked to in the same way"
+        );
+    }
+
+    #[test]
+    fn the_plugin_of_cipd_may_have_more_variables_but_no_other_wire() {
+        let from_cipd_config = |args: &[&str]| plugin(&[&["--from-cipd-config"], args].concat());
+        for more in [
+            &["--env", "A=b"][..],
+            &["--env=A=b", "--inherit-env", "--wire", "grpc"],
+        ] {
+            let Ok(PluginArgs::FromCipdConfig { env }) = from_cipd_config(more) else {
+                panic!("{more:?} is fine");
+            };
+            assert_eq!(env.len(), 1);
+        }
+        assert_eq!(
+            first_line(from_cipd_config(&["--wire", "stdio"])),
+            "error: --from-cipd-config asks as cipd does, which is with --wire grpc"
+        );
+        assert_eq!(
+            first_line(from_cipd_config(&["--no-cache"])),
+            "error: --no-cache is for a component, but the plugin is a COMMAND"
+        );
     }
 
     #[test]

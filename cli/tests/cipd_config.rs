@@ -1,0 +1,141 @@
+//! How `admit check --from-cipd-config` finds the plugin that `cipd` would ask.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test makes its own files, and fails where anything is amiss"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+const PIN: &str = "a/b:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
+
+/// What names a plugin that is none, and leaves a file behind.
+const STARTED: &str = r#"["sh", "-c", "touch started"]"#;
+
+/// Prepares to run `admit check --from-cipd-config` in `folder`, with these variables.
+fn admit(folder: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_admit"));
+    command
+        .args(["check", PIN, "--from-cipd-config"])
+        .args(args)
+        .env_remove("CIPD_ADMISSION_PLUGIN")
+        .env_remove("CIPD_SERVICE_URL")
+        // Whatever this machine has in /etc is none of the tests' business.
+        .env("CIPD_CONFIG_FILE", "-")
+        .envs(variables.iter().copied())
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Returns what is said on stderr.
+fn said(folder: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> String {
+    let run = admit(folder.path(), variables, args).output().unwrap();
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    String::from_utf8(run.stderr).unwrap()
+}
+
+/// Returns what is said on stderr when no plugin is started.
+fn refusal(folder: &TempDir, variables: &[(&str, &str)]) -> String {
+    let text = said(folder, variables, &[]);
+    assert!(!folder.path().join("started").exists(), "{text}");
+    text
+}
+
+#[test]
+fn the_plugin_of_the_environment_is_announced_in_one_line() {
+    let folder = TempDir::new().unwrap();
+    let variables = [("CIPD_ADMISSION_PLUGIN", STARTED)];
+    let line = "asking `sh`, which CIPD_ADMISSION_PLUGIN names, with --wire grpc and --inherit-env, as cipd does";
+    assert_eq!(said(&folder, &variables, &[]).lines().next(), Some(line));
+    assert!(!said(&folder, &variables, &["--quiet"]).contains(line));
+}
+
+#[test]
+fn the_plugin_of_the_file_is_announced_in_one_line() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("cipd.cfg");
+    let text = "future { x: 1 }\nplugins { admission { cmd: '/opt/\\tpolicy' args: '--strict' } }";
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let variables = [
+        ("CIPD_CONFIG_FILE", file),
+        ("CIPD_ADMISSION_PLUGIN", "null"),
+    ];
+    assert_eq!(
+        said(&folder, &variables, &[]).lines().next(),
+        Some(&*format!(
+            "asking `/opt/\\tpolicy`, which {file} names, with --wire grpc and --inherit-env, as cipd does"
+        ))
+    );
+}
+
+#[test]
+fn no_plugin_at_all_is_an_error() {
+    assert_eq!(
+        refusal(&TempDir::new().unwrap(), &[]),
+        r#"error: cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and CIPD_CONFIG_FILE is `-`, which is no file
+  hint: `cipd` deploys unchecked like this; to change that, set CIPD_ADMISSION_PLUGIN='["/opt/policy", "--strict"]'
+"#
+    );
+}
+
+#[test]
+fn a_variable_that_cipd_refuses_is_refused() {
+    let folder = TempDir::new().unwrap();
+    assert_eq!(
+        refusal(
+            &folder,
+            &[("CIPD_ADMISSION_PLUGIN", "/opt/policy --strict")]
+        ),
+        r#"error: bad CIPD_ADMISSION_PLUGIN "/opt/policy --strict": not a valid JSON
+  caused by: expected value at line 1 column 1
+  hint: it must be the command line as a list, such as CIPD_ADMISSION_PLUGIN='["/opt/policy", "--strict"]'
+"#
+    );
+    let plugin = ("CIPD_ADMISSION_PLUGIN", STARTED);
+    assert_eq!(
+        refusal(&folder, &[plugin, ("CIPD_CONFIG_FILE", "etc/cipd.cfg")]),
+        "error: bad CIPD_CONFIG_FILE \"etc/cipd.cfg\": must be an absolute path\n"
+    );
+    assert_eq!(
+        refusal(&folder, &[plugin, ("CIPD_SERVICE_URL", "cipd.example.com")]),
+        "error: bad CIPD_SERVICE_URL: expecting a root URL such as \
+         https://chrome-infra-packages.appspot.com, not \"cipd.example.com\"\n"
+    );
+}
+
+#[test]
+fn a_file_that_cipd_cannot_load_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let plugin = ("CIPD_ADMISSION_PLUGIN", STARTED);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let load = |file: &str| refusal(&folder, &[plugin, ("CIPD_CONFIG_FILE", file)]);
+    let absent = path("absent");
+    assert_eq!(
+        load(&absent),
+        format!(
+            "error: loading CIPD config: cannot read {absent}\n  \
+             caused by: No such file or directory (os error 2)\n"
+        )
+    );
+    assert_eq!(
+        load(&path("")),
+        format!(
+            "error: loading CIPD config: cannot read {}\n  caused by: Is a directory (os error 21)\n",
+            folder.path().display()
+        )
+    );
+    let binary = path("binary");
+    fs::write(&binary, b"\x7fELF\x02\x01\xff\0").unwrap();
+    assert_eq!(
+        load(&binary),
+        format!(
+            "error: loading CIPD config: {binary}:1:1: expected the name of a field, found \"\\x7f\"\n"
+        )
+    );
+}
