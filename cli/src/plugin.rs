@@ -43,7 +43,7 @@ pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Ch
             wire,
             env,
             inherit_env,
-        } => native(command(argv, env, inherit_env), wire),
+        } => Ok(native(command(argv, wire, env, inherit_env))),
         PluginArgs::FromCipdConfig { env } => {
             let config = CipdConfig::load()?;
             terminal.note(&escape(&format!(
@@ -51,10 +51,9 @@ pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Ch
                 config.argv[0].display(),
                 config.origin
             )));
-            let chosen = native(command(config.argv, env, true), Wire::Grpc)?;
             Ok(Chosen {
                 service_url: config.service_url,
-                ..chosen
+                ..native(command(config.argv, Wire::Grpc, env, true))
             })
         }
         PluginArgs::Component {
@@ -81,21 +80,25 @@ pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Ch
     }
 }
 
-fn native(command: NativeCommand, wire: Wire) -> anyhow::Result<Chosen> {
-    match wire {
-        Wire::Stdio => {}
-        Wire::Grpc => bail!("--wire grpc is not available in this build"),
-    }
-    Ok(Chosen {
+fn native(command: NativeCommand) -> Chosen {
+    Chosen {
         source: Source::from(command),
         kind: Kind::Command,
         component_cache: None,
         service_url: None,
-    })
+    }
 }
 
-fn command(argv: Vec<OsString>, env: Vec<Variable>, inherit_env: bool) -> NativeCommand {
-    let mut command = NativeCommand::new(argv);
+fn command(
+    argv: Vec<OsString>,
+    wire: Wire,
+    env: Vec<Variable>,
+    inherit_env: bool,
+) -> NativeCommand {
+    let mut command = NativeCommand::new(argv).wire(match wire {
+        Wire::Stdio => admission_host::Wire::Stdio,
+        Wire::Grpc => admission_host::Wire::Grpc,
+    });
     if inherit_env {
         command = command.inherit_environment();
     }

@@ -9,8 +9,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use conformance::modes::native;
+use serde_json::Value;
 use tempfile::TempDir;
 
+const ID: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 const PIN: &str = "a/b:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 
 /// What names a plugin that is none, and leaves a file behind.
@@ -20,7 +23,7 @@ const STARTED: &str = r#"["sh", "-c", "touch started"]"#;
 fn admit(folder: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_admit"));
     command
-        .args(["check", PIN, "--from-cipd-config"])
+        .args(["check", "--from-cipd-config"])
         .args(args)
         .env_remove("CIPD_ADMISSION_PLUGIN")
         .env_remove("CIPD_SERVICE_URL")
@@ -34,7 +37,10 @@ fn admit(folder: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
 
 /// Returns what is said on stderr.
 fn said(folder: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> String {
-    let run = admit(folder.path(), variables, args).output().unwrap();
+    let run = admit(folder.path(), variables, args)
+        .arg(PIN)
+        .output()
+        .unwrap();
     assert_eq!(run.status.code(), Some(2), "{run:?}");
     String::from_utf8(run.stderr).unwrap()
 }
@@ -72,6 +78,72 @@ fn the_plugin_of_the_file_is_announced_in_one_line() {
             "asking `/opt/\\tpolicy`, which {file} names, with --wire grpc and --inherit-env, as cipd does"
         ))
     );
+}
+
+/// Returns what the plugin of the conformance tests says when `cipd` is configured to ask
+/// it, and is told to do as `order` says.
+fn verdict(order: &str, variables: &[(&str, &str)], args: &[&str]) -> Value {
+    let folder = TempDir::new().unwrap();
+    let plugin = serde_json::to_string(&[native("conformance-fixture")]).unwrap();
+    let pin = format!("{order}:{ID}");
+    let run = admit(folder.path(), variables, args)
+        .env("CIPD_ADMISSION_PLUGIN", plugin)
+        .args(["--format", "json", &pin])
+        .output()
+        .unwrap();
+    serde_json::from_slice(&run.stdout).unwrap()
+}
+
+#[test]
+fn a_plugin_of_cipd_is_talked_to_as_cipd_does() {
+    let folder = TempDir::new().unwrap();
+    let plugin = r#"["sh", "-c", "head -c 1 >\"$0\"", "first"]"#;
+    said(&folder, &[("CIPD_ADMISSION_PLUGIN", plugin)], &[]);
+    // The handshake is a JSON object.
+    assert_eq!(fs::read(folder.path().join("first")).unwrap(), b"{");
+}
+
+#[test]
+fn a_plugin_of_cipd_has_the_whole_environment() {
+    let verdict = verdict(
+        "environment",
+        &[("SECRET_OF_THE_HOST", "1")],
+        &["--env", "ONE_MORE=2"],
+    );
+    assert_eq!(verdict["outcome"], "denied", "{verdict}");
+    let names: Vec<_> = verdict["message"].as_str().unwrap().split(' ').collect();
+    for name in ["SECRET_OF_THE_HOST", "ONE_MORE", "CIPD_ADMISSION_PLUGIN"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+}
+
+#[test]
+fn the_plugin_is_told_the_service_that_cipd_would_tell_it() {
+    let told = |variables: &[(&str, &str)], args: &[&str]| {
+        let verdict = verdict("service", variables, args);
+        verdict["message"].as_str().unwrap().to_owned()
+    };
+    let variable = [("CIPD_SERVICE_URL", "https://cipd.example.com/")];
+    assert_eq!(told(&[], &[]), "https://chrome-infra-packages.appspot.com");
+    assert_eq!(told(&variable, &[]), "https://cipd.example.com");
+    assert_eq!(
+        told(&variable, &["--service-url", "https://other.example.com"]),
+        "https://other.example.com"
+    );
+}
+
+#[test]
+fn a_plugin_without_a_program_fails_the_first_check() {
+    for nothing in [r#"[""]"#, "[null]"] {
+        let folder = TempDir::new().unwrap();
+        let variables = [("CIPD_ADMISSION_PLUGIN", nothing)];
+        let run = admit(folder.path(), &variables, &[PIN, "--format", "json"])
+            .output()
+            .unwrap();
+        assert_eq!(run.status.code(), Some(2), "{run:?}");
+        let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
+        assert_eq!(verdict["class"], "launch", "{verdict}");
+    }
 }
 
 #[test]
