@@ -5,6 +5,7 @@ mod checks;
 mod ends;
 mod handshake;
 mod metadata;
+mod pings;
 
 use conformance::modes::native;
 use conformance::peer::host::{Behaviour, PeerHost, Plugin};

@@ -24,7 +24,6 @@ pub(crate) enum Fate {
     Kept,
     Mended,
     NotApplicable,
-    Pending,
 }
 
 /// Returns the rows of every table whose first column is the number of a statement.
@@ -67,9 +66,6 @@ fn fate_of(cell: &str) -> Option<Fate> {
     };
     if cell == "kept" {
         return Some(Fate::Kept);
-    }
-    if cell == "pending: grpc" {
-        return Some(Fate::Pending);
     }
     for (word, fate) in [
         ("kept", Fate::Kept),
