@@ -7,6 +7,7 @@ mod life;
 #[cfg(test)]
 mod life_test;
 mod metadata;
+mod origin;
 pub(crate) mod promise;
 mod services;
 pub(crate) mod state;
@@ -22,7 +23,9 @@ use admission_proto::Pin;
 
 pub(crate) use self::core::Core;
 pub(crate) use self::services::Services;
+use crate::repository::Repository;
 use crate::transport::Exit;
+use origin::Origin;
 use promise::Promise;
 use state::PluginState;
 
@@ -76,6 +79,29 @@ impl Plugin {
     #[must_use]
     pub fn check_admission(&self, pin: &Pin) -> Promise {
         self.0.0.check(pin)
+    }
+
+    /// Asks whether `pin`, a package of the service at `service_url`, may be deployed, and
+    /// has the plugin judge it whatever was asked before.
+    ///
+    /// For a program that passes on the questions of others, each with a service and
+    /// metadata of its own. Metadata calls for this check go to `repository`, in place of
+    /// the host's and for as long as the check is undecided. The promise is known to the
+    /// caller alone: no later check is given it, and its verdict is as long as the plugin
+    /// made it. Else as [`check_admission`](Self::check_admission).
+    #[must_use]
+    pub fn check_anew(
+        &self,
+        pin: &Pin,
+        service_url: impl Into<String>,
+        repository: Arc<dyn Repository>,
+    ) -> Promise {
+        let service_url = service_url.into();
+        let origin = Origin {
+            service_url,
+            repository,
+        };
+        self.0.0.check_anew(pin, origin)
     }
 
     /// Forgets every promise that is settled, so that its pin will be asked again.

@@ -10,6 +10,7 @@ use admission_proto::Pin;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use super::origin::Origin;
 use super::promise::{Promise, Resolver};
 
 /// Every promise of one plugin, and which of them are undecided.
@@ -27,11 +28,27 @@ pub(crate) struct Checks {
 }
 
 struct Undecided {
-    pin: Pin,
+    question: Question,
     /// Makes the ID unguessable.
     nonce: u128,
     asked: Instant,
     resolver: Resolver,
+}
+
+/// What a check asks.
+#[derive(Clone)]
+pub(crate) struct Question {
+    pub(crate) pin: Pin,
+    /// Where the package comes from, if the check has its own notion of that: it is asked
+    /// anew, and its promise is not kept here.
+    pub(crate) origin: Option<Arc<Origin>>,
+}
+
+/// A check that was taken out, to be settled with no lock held.
+pub(crate) struct Taken {
+    pub(crate) resolver: Resolver,
+    /// To be dropped with no lock held either: what is in it is not ours.
+    pub(crate) origin: Option<Arc<Origin>>,
 }
 
 /// Names one check on the wire: its number and a random part.
@@ -49,18 +66,21 @@ impl Checks {
         self.promises.get(pin)
     }
 
-    /// Adds a check that was asked at `asked`, after all that were asked before.
+    /// Adds a check that was asked at `asked`, after all that were asked before. Keeps its
+    /// promise unless it has an origin of its own.
     pub(crate) fn ask(
         &mut self,
-        pin: Pin,
+        question: Question,
         nonce: u128,
         asked: Instant,
         plugin: &Arc<str>,
     ) -> Promise {
         let (promise, resolver) = Promise::new(Arc::clone(plugin));
-        self.promises.insert(pin.clone(), promise.clone());
+        if question.origin.is_none() {
+            self.promises.insert(question.pin.clone(), promise.clone());
+        }
         let check = Undecided {
-            pin,
+            question,
             nonce,
             asked,
             resolver,
@@ -71,7 +91,7 @@ impl Checks {
     }
 
     /// Takes the next check to be sent while fewer than `window` are out.
-    pub(crate) fn send_next(&mut self, window: usize) -> Option<(CheckId, Pin)> {
+    pub(crate) fn send_next(&mut self, window: usize) -> Option<(CheckId, Question)> {
         if self.out >= window {
             return None;
         }
@@ -79,26 +99,27 @@ impl Checks {
         self.unsent = number + 1;
         self.out += 1;
         let nonce = check.nonce;
-        Some((CheckId { number, nonce }, check.pin.clone()))
+        Some((CheckId { number, nonce }, check.question.clone()))
     }
 
     /// Takes the check that is to be settled with a verdict, if there is such a check
     /// and it is undecided.
-    pub(crate) fn decide(&mut self, id: CheckId) -> Option<Resolver> {
+    pub(crate) fn decide(&mut self, id: CheckId) -> Option<Taken> {
         self.is_out(id).then(|| self.remove(id.number))?
     }
 
     /// Tells whether the check was sent and is undecided.
     pub(crate) fn is_out(&self, id: CheckId) -> bool {
-        id.number < self.unsent
-            && self
-                .undecided
-                .get(&id.number)
-                .is_some_and(|check| check.nonce == id.nonce)
+        self.out(id).is_some()
+    }
+
+    /// Returns the origin that the check has of its own, if it is out and has one.
+    pub(crate) fn origin(&self, id: CheckId) -> Option<&Arc<Origin>> {
+        self.out(id)?.question.origin.as_ref()
     }
 
     /// Takes every check asked at `cutoff` or before, sent or not.
-    pub(crate) fn expire(&mut self, cutoff: Instant) -> Vec<Resolver> {
+    pub(crate) fn expire(&mut self, cutoff: Instant) -> Vec<Taken> {
         let expired: Vec<u64> = self
             .undecided
             .iter()
@@ -118,13 +139,10 @@ impl Checks {
     }
 
     /// Takes every check that is undecided, in the order in which they were asked.
-    pub(crate) fn take_undecided(&mut self) -> Vec<Resolver> {
+    pub(crate) fn take_undecided(&mut self) -> Vec<Taken> {
         self.out = 0;
         let undecided = std::mem::take(&mut self.undecided);
-        undecided
-            .into_values()
-            .map(|check| check.resolver)
-            .collect()
+        undecided.into_values().map(Taken::from).collect()
     }
 
     /// Returns how many checks are undecided.
@@ -137,12 +155,26 @@ impl Checks {
         self.promises.retain(|_, promise| !promise.is_settled());
     }
 
-    fn remove(&mut self, number: u64) -> Option<Resolver> {
+    fn out(&self, id: CheckId) -> Option<&Undecided> {
+        let check = self.undecided.get(&id.number)?;
+        (id.number < self.unsent && check.nonce == id.nonce).then_some(check)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Taken> {
         let check = self.undecided.remove(&number)?;
         if number < self.unsent {
             self.out -= 1;
         }
-        Some(check.resolver)
+        Some(check.into())
+    }
+}
+
+impl From<Undecided> for Taken {
+    fn from(check: Undecided) -> Self {
+        Self {
+            resolver: check.resolver,
+            origin: check.question.origin,
+        }
     }
 }
 
@@ -175,6 +207,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    use crate::repository::MemoryRepository;
+
     const WINDOW: usize = 100;
 
     struct Fixture {
@@ -193,9 +227,20 @@ mod tests {
         }
 
         fn ask(&mut self, package: &str, second: u64) -> Promise {
+            self.ask_of(None, package, second)
+        }
+
+        fn ask_of(&mut self, origin: Option<Arc<Origin>>, package: &str, second: u64) -> Promise {
+            let pin = pin(package);
             let nonce = u128::from(second) << 64 | 7;
             let at = self.at(second);
-            self.checks.ask(pin(package), nonce, at, &self.plugin)
+            let question = Question { pin, origin };
+            self.checks.ask(question, nonce, at, &self.plugin)
+        }
+
+        fn admit(&mut self, id: CheckId) {
+            let decided = self.checks.decide(id).expect("it is out");
+            decided.resolver.resolve(Ok(()));
         }
 
         fn at(&self, second: u64) -> Instant {
@@ -217,7 +262,7 @@ mod tests {
         fixture.ask("a", 0);
         fixture.ask("b", 0);
         let sent: Vec<_> = std::iter::from_fn(|| fixture.checks.send_next(WINDOW))
-            .map(|(_, pin)| pin.package().to_owned())
+            .map(|(_, question)| question.pin.package().to_owned())
             .collect();
         assert_eq!(sent, ["a", "b"]);
     }
@@ -230,11 +275,7 @@ mod tests {
         }
         let (first, _) = fixture.checks.send_next(1).expect("there is room");
         assert!(fixture.checks.send_next(1).is_none());
-        fixture
-            .checks
-            .decide(first)
-            .expect("it is out")
-            .resolve(Ok(()));
+        fixture.admit(first);
         assert!(fixture.checks.send_next(1).is_some());
     }
 
@@ -253,11 +294,7 @@ mod tests {
             ..id
         };
         assert!(fixture.checks.decide(forged).is_none());
-        fixture
-            .checks
-            .decide(id)
-            .expect("it is out")
-            .resolve(Ok(()));
+        fixture.admit(id);
         assert!(fixture.checks.decide(id).is_none());
         assert!(promise.is_settled());
     }
@@ -267,11 +304,7 @@ mod tests {
         let mut fixture = Fixture::new();
         fixture.ask("a", 0);
         let old = fixture.send().expect("one is unsent");
-        fixture
-            .checks
-            .decide(old)
-            .expect("it is out")
-            .resolve(Ok(()));
+        fixture.admit(old);
         fixture.checks.clear();
         let newer = fixture.ask("a", 1);
         fixture.send().expect("one is unsent");
@@ -313,11 +346,7 @@ mod tests {
         fixture.ask("a", 0);
         let pending = fixture.ask("b", 0);
         let id = fixture.send().expect("one is unsent");
-        fixture
-            .checks
-            .decide(id)
-            .expect("it is out")
-            .resolve(Ok(()));
+        fixture.admit(id);
         fixture.checks.clear();
         assert!(fixture.checks.get(&pin("a")).is_none());
         assert!(
@@ -327,6 +356,28 @@ mod tests {
                 .expect("kept")
                 .same_as(&pending)
         );
+    }
+
+    #[test]
+    fn a_check_with_an_origin_of_its_own_is_asked_anew_and_not_kept() {
+        let mut fixture = Fixture::new();
+        let own = Arc::new(Origin {
+            service_url: "https://other.example.com".into(),
+            repository: Arc::new(MemoryRepository::new()),
+        });
+        let kept = fixture.ask("a", 0);
+        let [first, second] = [1, 2].map(|at| fixture.ask_of(Some(Arc::clone(&own)), "a", at));
+        assert!(!first.same_as(&kept) && !first.same_as(&second));
+        assert!(fixture.checks.get(&pin("a")).expect("kept").same_as(&kept));
+
+        let [id_of_kept, id, other] = [0; 3].map(|_| fixture.send().expect("one is unsent"));
+        assert!(fixture.checks.origin(id_of_kept).is_none());
+        assert!(Arc::ptr_eq(fixture.checks.origin(id).expect("out"), &own));
+        fixture.admit(id);
+        assert!(fixture.checks.origin(id).is_none(), "it is settled");
+        assert!(first.is_settled() && !kept.is_settled() && !second.is_settled());
+        fixture.admit(other);
+        assert_eq!(Arc::strong_count(&own), 1, "nothing is left of them");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use admission_proto::Pin;
 use tokio::sync::watch;
 
-use super::life::{Life, Stamp};
+use super::life::{Asked, Life, Stamp};
+use super::origin::Origin;
 use super::promise::Promise;
 use super::{PluginOptions, Services, Strays, supervisor};
 use crate::transport::{Exit, Launcher};
@@ -51,10 +52,15 @@ impl Core {
     }
 
     pub(super) fn check(self: &Arc<Self>, pin: &Pin) -> Promise {
-        let asked = self.life.check(pin, || Stamp {
-            nonce: rand::random(),
-            asked: Instant::now(),
-        });
+        self.started(self.life.check(pin, stamp))
+    }
+
+    pub(super) fn check_anew(self: &Arc<Self>, pin: &Pin, origin: Origin) -> Promise {
+        self.started(self.life.check_anew(pin, &Arc::new(origin), stamp))
+    }
+
+    /// Starts the plugin if this is the check that it is launched for.
+    fn started(self: &Arc<Self>, asked: Asked) -> Promise {
         if asked.launches {
             self.start();
         }
@@ -107,5 +113,12 @@ impl Core {
         let supervised = supervisor::Supervised::new(Arc::clone(self));
         // Its end is known by what it publishes, even when the runtime drops it.
         self.services.runtime.spawn(supervised.run());
+    }
+}
+
+fn stamp() -> Stamp {
+    Stamp {
+        nonce: rand::random(),
+        asked: Instant::now(),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use admission_proto::Status;
 
-use super::checks::CheckId;
+use super::checks::{CheckId, Taken};
 use super::core::Core;
 use super::life::Stray;
 use super::verdict;
@@ -34,8 +34,9 @@ impl Hearing {
     pub(super) fn settle(&self, admission_id: &str, status: Status) -> Option<CheckId> {
         let id = CheckId::from_wire(admission_id);
         match self.core.life.decide(id) {
-            Ok(resolver) => {
-                resolver.resolve(verdict::outcome(&self.core.name, status));
+            Ok(Taken { resolver, origin }) => {
+                let kept = origin.is_none();
+                resolver.resolve(verdict::outcome(&self.core.name, status, kept));
                 id
             }
             Err(Stray { before }) => {

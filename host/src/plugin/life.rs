@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use admission_proto::Pin;
 
-use super::checks::{CheckId, Checks};
-use super::promise::{Promise, Resolver};
+use super::checks::{CheckId, Checks, Question, Taken};
+use super::origin::Origin;
+use super::promise::Promise;
 use super::state::{PluginState, State};
 use crate::error::{CheckError, PluginError};
 use crate::sync::{AtomicWaker, Mutex, MutexGuard};
@@ -54,7 +55,7 @@ pub(crate) enum Order {
     /// Ask the plugin to finish, and kill it when it has not.
     End { kill_at: Instant },
     /// Send this check.
-    Send(CheckId, Pin),
+    Send(CheckId, Question),
     /// Wait to be woken.
     Wait {
         /// When the check that waits longest was asked.
@@ -90,10 +91,35 @@ impl Life {
     ///
     /// A new check gets its `stamp` under the lock: so times are in the order of checks.
     pub(crate) fn check(&self, pin: &Pin, stamp: impl FnOnce() -> Stamp) -> Asked {
-        let mut shared = self.lock();
+        let shared = self.lock();
         if let Some(promise) = shared.checks.get(pin) {
             return Asked::without_launch(promise.clone());
         }
+        let pin = pin.clone();
+        self.ask(shared, Question { pin, origin: None }, stamp)
+    }
+
+    /// As [`check`](Self::check), but with an origin of its own, which makes the promise a
+    /// new one always, and not kept. Only lent, so that it is not dropped under the lock.
+    pub(crate) fn check_anew(
+        &self,
+        pin: &Pin,
+        origin: &Arc<Origin>,
+        stamp: impl FnOnce() -> Stamp,
+    ) -> Asked {
+        let question = Question {
+            pin: pin.clone(),
+            origin: Some(Arc::clone(origin)),
+        };
+        self.ask(self.lock(), question, stamp)
+    }
+
+    fn ask(
+        &self,
+        mut shared: MutexGuard<'_, Shared>,
+        question: Question,
+        stamp: impl FnOnce() -> Stamp,
+    ) -> Asked {
         if let Some(error) = shared.state.refusal(&self.plugin) {
             return Asked::without_launch(Promise::settled(Err(error)));
         }
@@ -104,7 +130,7 @@ impl Life {
             return Asked::without_launch(Promise::settled(Err(error)));
         }
         let Stamp { nonce, asked } = stamp();
-        let promise = shared.checks.ask(pin.clone(), nonce, asked, &self.plugin);
+        let promise = shared.checks.ask(question, nonce, asked, &self.plugin);
         let launches = shared.state.launch();
         drop(shared);
         self.supervisor.wake();
@@ -141,8 +167,9 @@ impl Life {
         // A life that has ended has no undecided checks.
         let undecided = shared.checks.take_undecided();
         drop(shared);
-        for resolver in undecided {
-            resolver.resolve(Err(CheckError::Plugin(error.clone())));
+        for check in undecided {
+            let error = CheckError::Plugin(error.clone());
+            check.resolver.resolve(Err(error));
         }
         first
     }
@@ -170,7 +197,7 @@ impl Life {
             return Order::End { kill_at };
         }
         match shared.checks.send_next(window) {
-            Some((id, pin)) => Order::Send(id, pin),
+            Some((id, question)) => Order::Send(id, question),
             None => Order::Wait {
                 oldest: shared.checks.oldest(),
             },
@@ -183,10 +210,10 @@ impl Life {
     ///
     /// If the verdict decides nothing, because no check of this ID was sent or because it
     /// is settled; this is counted. `None` is an ID that no check can have.
-    pub(crate) fn decide(&self, id: Option<CheckId>) -> Result<Resolver, Stray> {
+    pub(crate) fn decide(&self, id: Option<CheckId>) -> Result<Taken, Stray> {
         let mut shared = self.lock();
-        if let Some(resolver) = id.and_then(|id| shared.checks.decide(id)) {
-            return Ok(resolver);
+        if let Some(check) = id.and_then(|id| shared.checks.decide(id)) {
+            return Ok(check);
         }
         let before = shared.strays;
         shared.strays += 1;
@@ -198,8 +225,13 @@ impl Life {
         self.lock().checks.is_out(id)
     }
 
+    /// Returns the origin that the check has of its own, if it is out and has one.
+    pub(crate) fn origin(&self, id: CheckId) -> Option<Arc<Origin>> {
+        self.lock().checks.origin(id).cloned()
+    }
+
     /// Takes every undecided check that was asked at `cutoff` or before.
-    pub(crate) fn expire(&self, cutoff: Instant) -> Vec<Resolver> {
+    pub(crate) fn expire(&self, cutoff: Instant) -> Vec<Taken> {
         self.lock().checks.expire(cutoff)
     }
 

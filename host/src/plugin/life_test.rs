@@ -16,12 +16,14 @@ use futures_util::FutureExt as _;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
 
 use self::model::{Answer, Id, MAX_UNDECIDED, Model, PINS, Phase, Reply, Step, one_of, time_of};
-use super::checks::CheckId;
+use super::checks::{CheckId, Taken};
 use super::life::{Asked, Life, Order, Stamp, Stray};
+use super::origin::Origin;
 use super::promise::{Outcome, Promise, Wait};
 use super::verdict;
 use crate::class::Class;
 use crate::error::{CheckError, PluginError};
+use crate::repository::MemoryRepository;
 
 prop_state_machine! {
     #[test]
@@ -32,6 +34,8 @@ prop_state_machine! {
 struct System {
     life: Life,
     plugin: Arc<str>,
+    /// The origin of every check that has one of its own.
+    origin: Arc<Origin>,
     epoch: Instant,
     /// The promise of every check, in the order in which they were asked.
     promises: Vec<Promise>,
@@ -53,6 +57,10 @@ impl StateMachineTest for System {
         Self {
             life: Life::new(Arc::clone(&plugin), MAX_UNDECIDED),
             plugin,
+            origin: Arc::new(Origin {
+                service_url: "https://other.example.com".into(),
+                repository: Arc::new(MemoryRepository::new()),
+            }),
             epoch: Instant::now(),
             promises: Vec::new(),
             waiters: Vec::new(),
@@ -78,6 +86,8 @@ impl StateMachineTest for System {
             };
             assert_eq!(answer, expected);
             assert_eq!(system.life.is_out(id_of(number)), is_out);
+            let origin = system.life.origin(id_of(number));
+            assert_eq!(origin.is_some(), is_out && check.anew);
         }
         for (waiter, expected) in system.waiters.iter().zip(&model.waiters) {
             let wakes = waiter.wakes.0.load(Ordering::Relaxed);
@@ -89,7 +99,11 @@ impl StateMachineTest for System {
 impl System {
     fn step(&mut self, step: Step) -> Reply {
         match step {
-            Step::Ask { pin } => self.ask(pin),
+            Step::Ask { pin } => self.ask(|life, stamp| life.check(&pin_of(pin), stamp)),
+            Step::AskAnew { pin } => {
+                let origin = Arc::clone(&self.origin);
+                self.ask(|life, stamp| life.check_anew(&pin_of(pin), &origin, stamp))
+            }
             Step::Order { window } => self.order(window),
             Step::Verdict { id, code } => self.verdict(id, code),
             Step::Connect => Reply::Done(self.life.connect()),
@@ -105,10 +119,12 @@ impl System {
             Step::Expire { cutoff } => {
                 let expired = self.life.expire(self.at(cutoff));
                 let count = expired.len();
-                for resolver in expired {
+                for check in expired {
                     let plugin = Arc::clone(&self.plugin);
                     let after = Duration::ZERO;
-                    resolver.resolve(Err(CheckError::TimedOut { plugin, after }));
+                    check
+                        .resolver
+                        .resolve(Err(CheckError::TimedOut { plugin, after }));
                 }
                 Reply::Expired(count)
             }
@@ -122,12 +138,14 @@ impl System {
         }
     }
 
-    fn ask(&mut self, pin: usize) -> Reply {
+    fn ask(&mut self, ask: impl FnOnce(&Life, Box<dyn FnOnce() -> Stamp>) -> Asked) -> Reply {
         let number = self.promises.len();
-        let asked = self.life.check(&pin_of(pin), || Stamp {
+        let asked = self.at(time_of(number));
+        let stamp = move || Stamp {
             nonce: nonce_of(number),
-            asked: self.at(time_of(number)),
-        });
+            asked,
+        };
+        let asked = ask(&self.life, Box::new(stamp));
         let Asked { promise, launches } = asked;
         let known = self
             .promises
@@ -150,11 +168,12 @@ impl System {
             Order::End { kill_at } => Reply::End {
                 kill_at: self.seconds(kill_at),
             },
-            Order::Send(id, pin) => {
+            Order::Send(id, question) => {
                 let check = (0..self.promises.len()).find(|&number| id_of(number) == id);
-                let pin = (0..PINS).find(|&number| pin_of(number) == pin);
+                let pin = (0..PINS).find(|&number| pin_of(number) == question.pin);
                 let (check, pin) = check.zip(pin).expect("what is sent was asked");
-                Reply::Send { check, pin }
+                let anew = question.origin.is_some();
+                Reply::Send { check, pin, anew }
             }
             Order::Wait { oldest } => Reply::Idle {
                 oldest: oldest.map(|oldest| self.seconds(oldest)),
@@ -171,9 +190,10 @@ impl System {
             Id::Garbled => None,
         };
         match self.life.decide(id) {
-            Ok(resolver) => {
+            Ok(Taken { resolver, origin }) => {
                 let status = Status::new(Code::from(code), "");
-                resolver.resolve(verdict::outcome(&self.plugin, status));
+                let kept = origin.is_none();
+                resolver.resolve(verdict::outcome(&self.plugin, status, kept));
                 Reply::Done(true)
             }
             Err(Stray { before }) => {

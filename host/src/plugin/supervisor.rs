@@ -14,7 +14,7 @@ use admission_proto::wire::{PROTOCOL_VERSION, plugin::Admission};
 use admission_proto::{Pin, Status};
 use tokio::time::Sleep;
 
-use super::checks::CheckId;
+use super::checks::{CheckId, Question};
 use super::core::{Core, MAX_GRACE};
 use super::hearing::Hearing;
 use super::life::Order;
@@ -173,8 +173,11 @@ impl Supervisor {
         loop {
             match self.core.life.next_order(self.window()) {
                 Order::End { kill_at } => return self.end(kill_at),
-                Order::Send(id, pin) => {
-                    let service_url = &self.core.services.service_url;
+                Order::Send(id, Question { pin, origin }) => {
+                    let service_url = match &origin {
+                        Some(own) => &own.service_url,
+                        None => &self.core.services.service_url,
+                    };
                     self.session.admit(admission(id, &pin, service_url));
                 }
                 Order::Wait { oldest } => {

@@ -15,12 +15,15 @@ const MAX_MESSAGE: usize = 4 << 10;
 /// Most bytes of details that are kept.
 const MAX_DETAILS: usize = 4 << 10;
 
-/// Returns what a check ends with when the plugin answers `status`.
-pub(super) fn outcome(plugin: &Arc<str>, mut status: Status) -> Outcome {
+/// Returns what a check ends with when the plugin answers `status`, made short if the
+/// outcome will be `kept`.
+pub(super) fn outcome(plugin: &Arc<str>, mut status: Status, kept: bool) -> Outcome {
     if status.code == Code::OK {
         return Ok(());
     }
-    bound(&mut status, MAX_MESSAGE, MAX_DETAILS);
+    if kept {
+        bound(&mut status, MAX_MESSAGE, MAX_DETAILS);
+    }
     let code = status.code;
     let plugin = Arc::clone(plugin);
     let status = Arc::new(status);
@@ -36,12 +39,12 @@ mod tests {
     use admission_proto::Detail;
 
     fn error(status: Status) -> CheckError {
-        outcome(&"policy".into(), status).expect_err("not OK")
+        outcome(&"policy".into(), status, true).expect_err("not OK")
     }
 
     #[test]
     fn only_ok_admits_and_only_failed_precondition_denies() {
-        assert!(outcome(&"policy".into(), Status::new(Code::OK, "ignored")).is_ok());
+        assert!(outcome(&"policy".into(), Status::new(Code::OK, "ignored"), true).is_ok());
         assert!(matches!(
             error(Status::denied("no")),
             CheckError::Denied { .. }
@@ -63,5 +66,12 @@ mod tests {
         let text = error(status).to_string();
         assert!(text.ends_with("xx (truncated, 10000 bytes) (details dropped, 4097 bytes)"));
         assert!(text.len() < MAX_MESSAGE + 100);
+    }
+
+    #[test]
+    fn what_is_not_kept_stays_as_it_is() {
+        let long = Status::denied("x".repeat(10_000));
+        let error = outcome(&"policy".into(), long.clone(), false).expect_err("not OK");
+        assert!(matches!(error, CheckError::Denied { status, .. } if *status == long));
     }
 }

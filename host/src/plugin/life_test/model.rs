@@ -38,6 +38,8 @@ pub(super) struct Model {
 #[derive(Debug, Clone)]
 pub(super) struct Check {
     pub(super) pin: usize,
+    /// Whether it has an origin of its own.
+    pub(super) anew: bool,
     pub(super) asked: u64,
     pub(super) phase: Phase,
 }
@@ -74,6 +76,9 @@ pub(super) struct Waiter {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step {
     Ask {
+        pin: usize,
+    },
+    AskAnew {
         pin: usize,
     },
     /// The supervisor asks what to do, and may send.
@@ -132,6 +137,7 @@ pub(super) enum Reply {
     Send {
         check: usize,
         pin: usize,
+        anew: bool,
     },
     Idle {
         oldest: Option<u64>,
@@ -169,7 +175,8 @@ impl ReferenceStateMachine for Model {
         ];
         let verdict = (id, select(&CODES[..]));
         prop_oneof![
-            16 => (0..PINS).prop_map(|pin| Step::Ask { pin }),
+            12 => (0..PINS).prop_map(|pin| Step::Ask { pin }),
+            4 => (0..PINS).prop_map(|pin| Step::AskAnew { pin }),
             16 => (0..4_usize).prop_map(|window| Step::Order { window }),
             16 => verdict.prop_map(|(id, code)| Step::Verdict { id, code }),
             8 => some().prop_map(|check| Step::Wait { check }),
@@ -193,7 +200,14 @@ impl ReferenceStateMachine for Model {
 impl Model {
     fn step(&mut self, step: Step) -> Reply {
         match step {
-            Step::Ask { pin } => self.ask(pin),
+            Step::Ask { pin } => match self.cache.get(&pin) {
+                Some(&check) => Reply::Asked {
+                    check,
+                    launches: false,
+                },
+                None => self.ask(pin, false),
+            },
+            Step::AskAnew { pin } => self.ask(pin, true),
             Step::Order { window } => self.order(window),
             Step::Verdict { id, code } => self.verdict(id, code),
             Step::Connect => {
@@ -241,11 +255,7 @@ impl Model {
         }
     }
 
-    fn ask(&mut self, pin: usize) -> Reply {
-        if let Some(&check) = self.cache.get(&pin) {
-            let launches = false;
-            return Reply::Asked { check, launches };
-        }
+    fn ask(&mut self, pin: usize, anew: bool) -> Reply {
         match (self.state, self.error) {
             (PluginState::Broken, Some(error)) => return Reply::Refused(Answer::Failed(error)),
             (PluginState::Closed, _) => return Reply::Refused(Answer::Aborted),
@@ -257,10 +267,13 @@ impl Model {
         let check = self.checks.len();
         self.checks.push(Check {
             pin,
+            anew,
             asked: time_of(check),
             phase: Phase::Unsent,
         });
-        self.cache.insert(pin, check);
+        if !anew {
+            self.cache.insert(pin, check);
+        }
         let launches = self.state == PluginState::Idle;
         if launches {
             self.state = PluginState::Launching;
@@ -280,8 +293,8 @@ impl Model {
                 .position(|check| check.phase == Phase::Unsent)
         {
             self.checks[check].phase = Phase::Out;
-            let pin = self.checks[check].pin;
-            return Reply::Send { check, pin };
+            let Check { pin, anew, .. } = self.checks[check];
+            return Reply::Send { check, pin, anew };
         }
         let oldest = self.undecided().map(|check| self.checks[check].asked).min();
         Reply::Idle { oldest }

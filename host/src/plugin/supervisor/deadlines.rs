@@ -95,9 +95,9 @@ impl Supervisor {
             checks = expired.len(),
             "the admission plugin did not answer in time"
         );
-        for resolver in expired {
+        for check in expired {
             let plugin = Arc::clone(&self.core.name);
-            resolver.resolve(Err(CheckError::TimedOut { plugin, after }));
+            check.resolver.resolve(Err(CheckError::TimedOut { plugin, after }));
         }
         self.calls.end_settled(&self.core, &mut *self.session);
     }

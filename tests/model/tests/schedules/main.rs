@@ -16,6 +16,7 @@ mod error;
 mod explore;
 mod plugin;
 mod promises;
+mod repository;
 mod scene;
 #[path = "../../../../host/src/sync.rs"]
 mod sync;

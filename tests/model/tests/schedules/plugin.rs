@@ -9,6 +9,8 @@
 pub(crate) mod checks;
 #[path = "../../../../host/src/plugin/life.rs"]
 pub(crate) mod life;
+#[path = "../../../../host/src/plugin/origin.rs"]
+pub(crate) mod origin;
 #[path = "../../../../host/src/plugin/promise.rs"]
 pub(crate) mod promise;
 #[path = "../../../../host/src/plugin/state.rs"]

@@ -92,7 +92,7 @@ pub(crate) fn supervisor(life: &Arc<Life>) -> JoinHandle<usize> {
 /// Delivers a verdict; returns whether it decided the check.
 pub(crate) fn admit(life: &Life, id: CheckId) -> bool {
     let decided = life.decide(Some(id));
-    decided.map(|resolver| resolver.resolve(Ok(()))).is_ok()
+    decided.map(|check| check.resolver.resolve(Ok(()))).is_ok()
 }
 
 pub(crate) fn aborted() -> Outcome {

@@ -94,8 +94,8 @@ fn a_check_expires_or_is_decided_and_never_both() {
         });
         let expired = life.expire(at(0));
         let count = expired.len();
-        for resolver in expired {
-            resolver.resolve(Err(CheckError::Plugin(LATE)));
+        for check in expired {
+            check.resolver.resolve(Err(CheckError::Plugin(LATE)));
         }
         (join(verdict), count, join(waiter), life.strays())
     });
