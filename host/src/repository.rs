@@ -41,6 +41,8 @@ pub trait Repository: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ListMetadata {
+    /// The service that has the package: the host's, or the check's own.
+    pub service_url: String,
     /// Name of the package.
     pub package: String,
     /// The instance.
@@ -73,6 +75,7 @@ impl ListMetadata {
         let keys = self.keys.iter();
         let keys: usize = keys.map(|key| key.len() + size_of::<String>()).sum();
         size_of::<Self>()
+            + self.service_url.len()
             + self.package.len()
             + self.instance.hex_digest.len()
             + self.page_token.len()

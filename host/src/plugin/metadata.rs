@@ -6,13 +6,14 @@ mod paging;
 mod rests;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
 use std::task::Context;
 
 use admission_proto::{Code, Status};
 
 use super::checks::CheckId;
 use super::core::Core;
-use crate::repository::{ListMetadata, MetadataPage};
+use crate::repository::{ListMetadata, MetadataPage, Repository};
 use crate::session::{MetadataCall, Replies, Violation};
 use fetches::{Fetches, Waiting};
 use paging::Pager;
@@ -40,6 +41,8 @@ pub(super) struct MetadataCalls {
 
 struct Queued {
     call: Waiting,
+    /// Who is to be asked.
+    repository: Arc<dyn Repository>,
     /// What the repository is to be asked.
     request: ListMetadata,
     /// Bytes that it takes while it waits.
@@ -87,21 +90,30 @@ impl MetadataCalls {
     }
 
     fn accept(&self, call: MetadataCall, core: &Core) -> Result<Queued, Status> {
-        if core.services.repository.is_none() {
-            return Err(Status::new(
+        let check = call.admission_id.as_deref().and_then(CheckId::from_wire);
+        let own = check.and_then(|check| core.life.origin(check));
+        let (service_url, repository) = match &own {
+            Some(own) => (&own.service_url, Some(&own.repository)),
+            None => (
+                &core.services.service_url,
+                core.services.repository.as_ref(),
+            ),
+        };
+        let repository = repository.ok_or_else(|| {
+            Status::new(
                 Code::UNIMPLEMENTED,
                 "a RepositoryClient implementation is not provided",
-            ));
-        }
-        let service_url = &core.services.service_url;
+            )
+        })?;
         if call.service_url != *service_url {
             let text =
                 format!("can query only the CIPD repository the client is using ({service_url:?})");
             return Err(Status::new(Code::PERMISSION_DENIED, text));
         }
         let mut request = call.request?;
-        let check = match &call.admission_id {
-            Some(id) => Some(CheckId::from_wire(id).ok_or_else(ended)?),
+        request.service_url = call.service_url;
+        let check = match call.admission_id {
+            Some(_) => Some(check.ok_or_else(ended)?),
             None => None,
         };
         let place = self.pager.locate(&mut request)?;
@@ -120,6 +132,7 @@ impl MetadataCalls {
                 check,
                 place,
             },
+            repository: Arc::clone(repository),
             request,
             size,
         })
@@ -176,7 +189,12 @@ impl MetadataCalls {
     fn begin(&mut self, core: &Core, replies: &mut dyn Replies) -> bool {
         let mut begun = false;
         while replies.unwritten_replies() < MAX_UNWRITTEN
-            && let Some(Queued { call, request, .. }) = self.queue.front()
+            && let Some(Queued {
+                call,
+                repository,
+                request,
+                ..
+            }) = self.queue.front()
         {
             if !self.unanswered.contains(&call.call_id) {
                 self.take_front();
@@ -188,17 +206,20 @@ impl MetadataCalls {
             } else {
                 Some(Err(ended()))
             };
-            if answer.is_none() && !self.fetches.takes(request) {
+            if answer.is_none() && !self.fetches.takes(repository, request) {
                 break;
             }
             let queued = self.take_front();
             if let Some(answer) = answer {
                 self.answer(queued.call.call_id, answer, replies);
             } else {
-                let Some(repository) = &core.services.repository else {
-                    unreachable!("without a repository no call is queued");
-                };
-                self.fetches.fetch(repository, queued.request, queued.call);
+                let Queued {
+                    call,
+                    repository,
+                    request,
+                    ..
+                } = queued;
+                self.fetches.fetch(repository, request, call);
             }
             begun = true;
         }

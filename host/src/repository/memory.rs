@@ -113,6 +113,7 @@ mod tests {
 
     fn request(keys: &[&str], page_size: i32, page_token: &str) -> ListMetadata {
         ListMetadata {
+            service_url: String::new(),
             package: "a/b".into(),
             instance: pin().instance().object_ref(),
             keys: keys.iter().map(|&key| key.to_owned()).collect(),

@@ -20,6 +20,7 @@ pub(super) fn asked(request: ListMetadataRequest) -> Result<ListMetadata, Status
         keys: request.keys,
         page_size: request.page_size,
         page_token: request.page_token,
+        ..ListMetadata::default()
     })
 }
 

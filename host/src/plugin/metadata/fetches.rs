@@ -40,6 +40,8 @@ pub(super) struct Waiting {
 
 struct Fetch {
     number: u64,
+    /// Who is asked.
+    repository: Arc<dyn Repository>,
     request: ListMetadata,
     waiting: VecDeque<Waiting>,
     /// Ends it with the last of the checks that wait for it.
@@ -62,22 +64,26 @@ impl Fetches {
 
     /// Tells whether a call that asks this can be taken: there is room, or the
     /// repository is being asked the same already.
-    pub(super) fn takes(&self, request: &ListMetadata) -> bool {
+    pub(super) fn takes(&self, repository: &Arc<dyn Repository>, request: &ListMetadata) -> bool {
         // Not the same number: what was ended runs until it is polled, what is done waits
         // until it is read.
         let has_room = self.fetches.len() < MAX_FETCHES && self.running.len() < MAX_FETCHES;
-        has_room || self.fetches.iter().any(|fetch| fetch.asks(request))
+        has_room
+            || self
+                .fetches
+                .iter()
+                .any(|fetch| fetch.asks(repository, request))
     }
 
     /// Fetches a page for a call, together with the calls that asked the same before.
     pub(super) fn fetch(
         &mut self,
-        repository: &Arc<dyn Repository>,
+        repository: Arc<dyn Repository>,
         request: ListMetadata,
         call: Waiting,
     ) {
         let mut fetches = self.fetches.iter_mut();
-        if let Some(fetch) = fetches.find(|fetch| fetch.asks(&request)) {
+        if let Some(fetch) = fetches.find(|fetch| fetch.asks(&repository, &request)) {
             fetch.waiting.push_back(call);
             return;
         }
@@ -86,12 +92,12 @@ impl Fetches {
         let (handle, registration) = AbortHandle::new_pair();
         self.fetches.push(Fetch {
             number,
+            repository: Arc::clone(&repository),
             request: request.clone(),
             waiting: VecDeque::from([call]),
             handle,
             outcome: None,
         });
-        let repository = Arc::clone(repository);
         let listing = async move { repository.list_metadata(request).await };
         let listing = Abortable::new(AssertUnwindSafe(listing).catch_unwind(), registration);
         let arrival = listing.map(move |outcome| Arrival {
@@ -181,9 +187,11 @@ impl Fetches {
 }
 
 impl Fetch {
-    /// Tells whether it is on its way with this question.
-    fn asks(&self, request: &ListMetadata) -> bool {
-        self.outcome.is_none() && self.request == *request
+    /// Tells whether it is on its way to this repository with this question.
+    fn asks(&self, repository: &Arc<dyn Repository>, request: &ListMetadata) -> bool {
+        self.outcome.is_none()
+            && Arc::ptr_eq(&self.repository, repository)
+            && self.request == *request
     }
 }
 

@@ -138,6 +138,7 @@ impl Pager {
 
     fn version(&self, request: &ListMetadata, entries: &[InstanceMetadata]) -> u64 {
         let ListMetadata {
+            service_url,
             package,
             instance,
             keys,
@@ -146,7 +147,7 @@ impl Pager {
             page_size: _,
         } = request;
         self.keys
-            .hash_one((package, instance, keys, page_token, entries))
+            .hash_one((service_url, package, instance, keys, page_token, entries))
     }
 
     fn token(&self, listing: &Listing, offset: usize) -> String {

@@ -97,7 +97,9 @@ impl Supervisor {
         );
         for check in expired {
             let plugin = Arc::clone(&self.core.name);
-            check.resolver.resolve(Err(CheckError::TimedOut { plugin, after }));
+            check
+                .resolver
+                .resolve(Err(CheckError::TimedOut { plugin, after }));
         }
         self.calls.end_settled(&self.core, &mut *self.session);
     }
