@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use metadata::MetadataArgs;
 pub(crate) use metadata::{Access, Identity, Metadata};
-pub(crate) use plugin::{Cache, PluginArgs, Variable, Wire};
+pub(crate) use plugin::{Cache, GivenPlugin, PluginArgs, Variable, Wire};
 use plugin::{CommandArgs, ComponentArgs};
 
 use crate::input::Platform;
@@ -28,6 +28,13 @@ Examples:
   admit check --ensure-file cipd.ensure --from-cipd-config
   admit check --pins internal.txt --auth-token-command 'luci-auth token' -- ./policy
   list-pins | admit check --pins - --offline --format json -- ./policy --strict";
+
+const CIPD_PLUGIN_AFTER_HELP: &str = "\
+Exit status: 0 when the client has ended stdin, 1 if the conversation with it broke off.
+
+Examples:
+  CIPD_ADMISSION_PLUGIN='[\"admit\", \"cipd-plugin\", \"--component\", \"policy.wasm\"]' cipd ensure ...
+  CIPD_ADMISSION_PLUGIN='[\"admit\", \"cipd-plugin\", \"--\", \"./policy\", \"--strict\"]' cipd ensure ...";
 
 /// Asks a CIPD admission plugin whether pins may be deployed.
 #[derive(Debug, Parser)]
@@ -58,6 +65,12 @@ pub(crate) enum Command {
     /// --ensure-file, then those of --resolved-versions, then those of --pins.
     #[command(after_help = AFTER_HELP)]
     Check(Box<CheckArgs>),
+    /// Is the admission plugin of another client, such as `cipd`, and lets a plugin judge.
+    ///
+    /// The plugin is a COMMAND, named after `--`, or a WASI component. It is asked about each
+    /// package that the client asks about, and its answers and log lines become the client's.
+    #[command(after_help = CIPD_PLUGIN_AFTER_HELP)]
+    CipdPlugin(Box<CipdPluginArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +124,16 @@ pub(crate) struct CheckArgs {
     from_cipd_config: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct CipdPluginArgs {
+    #[command(flatten)]
+    patience: Patience,
+    #[command(flatten)]
+    component: ComponentArgs,
+    #[command(flatten)]
+    command: CommandArgs,
+}
+
 /// Where the pins come from.
 #[derive(Debug, Args)]
 pub(crate) struct PinArgs {
@@ -144,9 +167,8 @@ pub(crate) struct AskingArgs {
     /// CIPD_SERVICE_URL; else https://chrome-infra-packages.appspot.com.
     #[arg(long, value_name = "URL")]
     pub(crate) service_url: Option<ServiceUrl>,
-    /// How long the plugin may take over one check, such as 500ms; 0 is for ever.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
-    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
     /// How to print the outcomes.
     #[arg(
         long,
@@ -158,7 +180,15 @@ pub(crate) struct AskingArgs {
     pub(crate) format: Format,
 }
 
-/// What a command line asks for, once it makes sense as a whole.
+/// How long to wait.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Patience {
+    /// How long the plugin may take over one check, such as 500ms; 0 is for ever.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// What `check` is asked for, once its command line makes sense as a whole.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) pins: PinArgs,
@@ -170,24 +200,44 @@ pub(crate) struct Job {
 impl CheckArgs {
     /// Makes sense of the command line as a whole.
     pub(crate) fn into_job(self) -> Result<Job, clap::Error> {
-        let choose = if self.from_cipd_config {
-            plugin::choose_from_cipd_config
+        let plugin = if self.from_cipd_config {
+            plugin::choose_from_cipd_config(self.component, self.command)
         } else {
-            plugin::choose
+            plugin::choose(self.component, self.command).map(PluginArgs::Given)
         };
-        let plugin = choose(self.component, self.command).map_err(|misuse| {
-            let mut admit = Cli::command();
-            admit.build();
-            let check = admit
-                .find_subcommand_mut("check")
-                .expect("it is the command being run");
-            check.error(ErrorKind::ArgumentConflict, misuse)
-        })?;
         Ok(Job {
             pins: self.pins,
             asking: self.asking,
             metadata: self.metadata.choose(),
-            plugin,
+            plugin: plugin.map_err(|text| misuse("check", text))?,
         })
     }
+}
+
+/// What `cipd-plugin` is asked for, once its command line makes sense as a whole.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) patience: Patience,
+    pub(crate) plugin: GivenPlugin,
+}
+
+impl CipdPluginArgs {
+    /// Makes sense of the command line as a whole.
+    pub(crate) fn into_service(self) -> Result<Service, clap::Error> {
+        Ok(Service {
+            patience: self.patience,
+            plugin: plugin::choose_to_relay(self.component, self.command)
+                .map_err(|text| misuse("cipd-plugin", text))?,
+        })
+    }
+}
+
+/// Says what is wrong with the command line of `subcommand`, and how it is used.
+fn misuse(subcommand: &str, text: String) -> clap::Error {
+    let mut admit = Cli::command();
+    admit.build();
+    let subcommand = admit
+        .find_subcommand_mut(subcommand)
+        .expect("it is the command being run");
+    subcommand.error(ErrorKind::ArgumentConflict, text)
 }

@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use admission_host::{
-    Exit, Host, HostOptions, Pin, Plugin, PluginOptions, PluginState, Repository,
-};
+use admission_host::{Exit, Host, HostOptions, Pin, Plugin, PluginState, Repository};
 use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _};
 use indicatif::ProgressBar;
@@ -63,7 +61,7 @@ pub(crate) fn run(job: Job, terminal: &Terminal) -> anyhow::Result<ExitCode> {
         Some(url) => url.clone(),
         None => inputs.service_url(chosen.service_url.clone().unwrap_or_default())?,
     };
-    let repository = repository::open(job.metadata, service_url.as_str(), job.asking.timeout)?;
+    let repository = repository::open(job.metadata, service_url.as_str(), job.asking.patience.timeout)?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -102,24 +100,16 @@ impl<'a> Check<'a> {
         runtime: &Handle,
         terminal: &'a Terminal,
     ) -> Self {
-        let mut options = HostOptions::new(runtime.clone())
+        let options = HostOptions::new(runtime.clone())
             .service_url(service_url.as_str())
             .repository(repository)
-            .plugin_log_level(terminal.plugin_log_level())
-            .guard("/proc/self/exe", [plugin::GUARD])
-            .name_and_version(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        if let Some(folder) = chosen.component_cache {
-            options = options.component_cache(folder);
-        }
-        let mut limits = PluginOptions::default();
-        if !asking.timeout.is_zero() {
-            limits = limits.check_timeout(asking.timeout);
-        }
-        let host = Host::new(options);
+            .plugin_log_level(terminal.plugin_log_level());
+        let kind = chosen.kind;
+        let (host, plugin) = chosen.prepare(options, asking.patience);
         Self {
-            plugin: Plugin::with_options(&host, chosen.source, limits),
+            plugin,
             host,
-            kind: chosen.kind,
+            kind,
             format: asking.format,
             terminal,
         }
@@ -224,8 +214,8 @@ impl<'a> Check<'a> {
     /// Says what concerns all pins together.
     fn report(&self, tally: &Tally, took: Duration) {
         if let Some(failure) = tally.plugin_failure() {
-            self.terminal
-                .say(&render_plugin_failure(failure, self.kind));
+            let hint = hint::what_next(failure.class(), self.kind);
+            self.terminal.say(&render_plugin_failure(failure, hint));
         }
         if tally.timed_out() > 0
             && let Some(hint) = hint::what_next(admission_host::Class::Timeout, self.kind)

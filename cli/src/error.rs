@@ -6,7 +6,6 @@ use admission_host::CheckError;
 use admission_proto::escape;
 
 use crate::cipd_config::CipdConfigError;
-use crate::hint::{self, Kind};
 use crate::input::InputError;
 
 /// Most lines of a plugin's stderr that are shown.
@@ -30,8 +29,9 @@ pub(crate) fn render(error: &anyhow::Error) -> String {
     text
 }
 
-/// Renders the failure of a plugin: what happened, to which one, and what to do next.
-pub(crate) fn render_plugin_failure(error: &CheckError, kind: Kind) -> String {
+/// Renders the failure of a plugin: what happened, to which one, and what to do next if
+/// there is a `hint`.
+pub(crate) fn render_plugin_failure(error: &CheckError, hint: Option<&str>) -> String {
     let mut text = format!(
         "error: the plugin `{}` failed: {}",
         escape(error.plugin()),
@@ -53,7 +53,7 @@ pub(crate) fn render_plugin_failure(error: &CheckError, kind: Kind) -> String {
             add(&mut text, &format!("  | {}", escape(line)));
         }
     }
-    if let Some(hint) = hint::what_next(error.class(), kind) {
+    if let Some(hint) = hint {
         add(&mut text, &format!("hint: {hint}"));
     }
     text

@@ -23,6 +23,18 @@ impl Interrupt {
     }
 }
 
+/// Makes SIGINT end this process no longer.
+///
+/// Not by ignoring it, which processes that are started from here would inherit.
+///
+/// # Errors
+///
+/// If the system refuses. Must be called inside a tokio runtime.
+pub(crate) fn outlive_interrupts() -> io::Result<()> {
+    // The handler stays in place when the stream of signals is dropped.
+    signal(SignalKind::interrupt()).map(drop)
+}
+
 /// Listens for signals, which no longer end the process by themselves.
 pub(crate) struct Interrupts {
     interrupted: Signal,

@@ -7,6 +7,7 @@
 mod args;
 mod check;
 mod cipd_config;
+mod cipd_plugin;
 mod error;
 mod hint;
 mod input;
@@ -34,14 +35,24 @@ fn main() -> ExitCode {
         return guard::run(arguments);
     }
     let cli = Cli::parse();
-    let Command::Check(args) = cli.command;
-    let job = args.into_job().unwrap_or_else(|misuse| misuse.exit());
-    let terminal = Terminal::new(cli.verbosity, cli.color);
-    match check::run(job, &terminal) {
-        Ok(code) => code,
-        Err(error) => {
-            terminal.say(&error::render(&error));
-            ExitCode::from(check::FAILED)
+    match cli.command {
+        Command::Check(args) => {
+            let job = args.into_job().unwrap_or_else(|misuse| misuse.exit());
+            let terminal = Terminal::new(cli.verbosity, cli.color);
+            check::run(job, &terminal).unwrap_or_else(|error| {
+                terminal.say(&error::render(&error));
+                ExitCode::from(check::FAILED)
+            })
+        }
+        Command::CipdPlugin(args) => {
+            let service = args.into_service().unwrap_or_else(|misuse| misuse.exit());
+            match cipd_plugin::run(service) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("{}", error::render(&error));
+                    ExitCode::from(cipd_plugin::FAILED)
+                }
+            }
         }
     }
 }

@@ -3,15 +3,15 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use admission_host::{Component, NativeCommand, Source};
+use admission_host::{Component, Host, HostOptions, NativeCommand, Plugin, PluginOptions, Source};
 use admission_proto::escape;
 use anyhow::{Context as _, bail};
 use etcetera::BaseStrategy as _;
 use tracing::{info, warn};
 
-use crate::args::{Cache, PluginArgs, Variable, Wire};
+use crate::args::{Cache, GivenPlugin, Patience, PluginArgs, Variable, Wire};
 use crate::cipd_config::CipdConfig;
 use crate::hint::Kind;
 use crate::service_url::ServiceUrl;
@@ -38,12 +38,10 @@ pub(crate) struct Chosen {
 /// configured.
 pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Chosen> {
     match args {
-        PluginArgs::Command {
-            argv,
-            wire,
-            env,
-            inherit_env,
-        } => Ok(native(command(argv, wire, env, inherit_env))),
+        PluginArgs::Given(given) => {
+            look_at(&given)?;
+            Ok(choose_given(given))
+        }
         PluginArgs::FromCipdConfig { env } => {
             let config = CipdConfig::load()?;
             terminal.note(&escape(&format!(
@@ -56,13 +54,25 @@ pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Ch
                 ..native(command(config.argv, Wire::Grpc, env, true))
             })
         }
-        PluginArgs::Component {
+    }
+}
+
+/// Turns the options of a plugin that was given into one that can be started, whether or
+/// not there is such a file.
+pub(crate) fn choose_given(args: GivenPlugin) -> Chosen {
+    match args {
+        GivenPlugin::Command {
+            argv,
+            wire,
+            env,
+            inherit_env,
+        } => native(command(argv, wire, env, inherit_env)),
+        GivenPlugin::Component {
             file,
             cache,
             memory_limit,
             cpu_limit,
         } => {
-            look_at(&file)?;
             let mut component = Component::from_file(file);
             if let Some(bytes) = memory_limit {
                 component = component.memory_limit(bytes);
@@ -70,13 +80,33 @@ pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Ch
             if let Some(limit) = cpu_limit {
                 component = component.cpu_limit(limit);
             }
-            Ok(Chosen {
+            Chosen {
                 source: Source::from(component),
                 kind: Kind::Component,
                 component_cache: cache_folder(cache),
                 service_url: None,
-            })
+            }
         }
+    }
+}
+
+impl Chosen {
+    /// Prepares the plugin, and a host that is made from `options` otherwise, and starts
+    /// nothing.
+    pub(crate) fn prepare(self, options: HostOptions, patience: Patience) -> (Host, Plugin) {
+        let mut options = options
+            .guard("/proc/self/exe", [GUARD])
+            .name_and_version(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        if let Some(folder) = self.component_cache {
+            options = options.component_cache(folder);
+        }
+        let mut limits = PluginOptions::default();
+        if !patience.timeout.is_zero() {
+            limits = limits.check_timeout(patience.timeout);
+        }
+        let host = Host::new(options);
+        let plugin = Plugin::with_options(&host, self.source, limits);
+        (host, plugin)
     }
 }
 
@@ -115,12 +145,15 @@ fn command(
 }
 
 /// Finds out now, before anything is started, that there is no such file.
-fn look_at(component: &Path) -> anyhow::Result<()> {
-    let file = File::open(component)
+fn look_at(args: &GivenPlugin) -> anyhow::Result<()> {
+    let GivenPlugin::Component { file: path, .. } = args else {
+        return Ok(());
+    };
+    let file = File::open(path)
         .and_then(|file| file.metadata())
-        .with_context(|| format!("cannot read the component `{}`", component.display()))?;
+        .with_context(|| format!("cannot read the component `{}`", path.display()))?;
     if !file.is_file() {
-        bail!("the component `{}` is not a file", component.display());
+        bail!("the component `{}` is not a file", path.display());
     }
     Ok(())
 }

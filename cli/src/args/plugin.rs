@@ -18,15 +18,23 @@ const MOST_MEMORY: u64 = 4 << 30;
 /// The one plugin to ask.
 #[derive(Debug)]
 pub(crate) enum PluginArgs {
+    Given(GivenPlugin),
+    /// What `cipd` is configured to ask, as `cipd` asks: over gRPC, and with the whole
+    /// environment.
+    FromCipdConfig {
+        env: Vec<Variable>,
+    },
+}
+
+/// A plugin that the command line names.
+#[derive(Debug)]
+pub(crate) enum GivenPlugin {
     Command {
         argv: Vec<OsString>,
         wire: Wire,
         env: Vec<Variable>,
         inherit_env: bool,
     },
-    /// What `cipd` is configured to ask, as `cipd` asks: over gRPC, and with the whole
-    /// environment.
-    FromCipdConfig { env: Vec<Variable> },
     Component {
         file: PathBuf,
         cache: Cache,
@@ -101,7 +109,10 @@ pub(crate) struct Variable {
 }
 
 /// Settles on the one plugin, and refuses options that are for the other kind.
-pub(super) fn choose(component: ComponentArgs, command: CommandArgs) -> Result<PluginArgs, String> {
+pub(super) fn choose(
+    component: ComponentArgs,
+    command: CommandArgs,
+) -> Result<GivenPlugin, String> {
     match (component.component.clone(), command.command.is_empty()) {
         (Some(_), false) => {
             Err("one plugin at a time: --component FILE or a COMMAND, not both".into())
@@ -112,6 +123,22 @@ pub(super) fn choose(component: ComponentArgs, command: CommandArgs) -> Result<P
         (Some(file), true) => component.into_plugin(file, &command),
         (None, false) => command.into_plugin(&component),
     }
+}
+
+/// Settles on the one plugin that is to judge for another client.
+pub(super) fn choose_to_relay(
+    component: ComponentArgs,
+    command: CommandArgs,
+) -> Result<GivenPlugin, String> {
+    // Over gRPC a metadata call does not say for which check it is, so it could not be
+    // passed on as a call for that check.
+    if command.wire == Some(Wire::Grpc) {
+        return Err(
+            "--wire grpc is not for cipd-plugin: a COMMAND that talks gRPC can be the client's plugin itself"
+                .into(),
+        );
+    }
+    choose(component, command)
 }
 
 /// Settles on the plugin of `cipd`, and refuses options that are for other plugins.
@@ -132,13 +159,13 @@ pub(super) fn choose_from_cipd_config(
 }
 
 impl ComponentArgs {
-    fn into_plugin(self, file: PathBuf, command: &CommandArgs) -> Result<PluginArgs, String> {
+    fn into_plugin(self, file: PathBuf, command: &CommandArgs) -> Result<GivenPlugin, String> {
         if let Some((option, why)) = command.given() {
             return Err(format!(
                 "{option} is for a COMMAND, but the plugin is a component, {why}"
             ));
         }
-        Ok(PluginArgs::Component {
+        Ok(GivenPlugin::Component {
             file,
             cache: match self.cache_dir {
                 Some(folder) => Cache::Folder(folder),
@@ -173,9 +200,9 @@ impl ComponentArgs {
 }
 
 impl CommandArgs {
-    fn into_plugin(self, component: &ComponentArgs) -> Result<PluginArgs, String> {
+    fn into_plugin(self, component: &ComponentArgs) -> Result<GivenPlugin, String> {
         component.refuse()?;
-        Ok(PluginArgs::Command {
+        Ok(GivenPlugin::Command {
             argv: self.command,
             wire: self.wire.unwrap_or_default(),
             env: self.env,
@@ -245,9 +272,10 @@ mod tests {
 
     fn plugin(args: &[&str]) -> Result<PluginArgs, String> {
         let line = ["admit", "check"].iter().chain(args);
-        let Command::Check(args) = Cli::try_parse_from(line)
-            .map_err(|error| error.to_string())?
-            .command;
+        let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
+        let Command::Check(args) = cli.command else {
+            unreachable!("the line begins with `check`");
+        };
         let job = args.into_job().map_err(|error| error.to_string())?;
         Ok(job.plugin)
     }
@@ -308,7 +336,7 @@ mod tests {
     #[test]
     fn a_command_is_asked_over_stdio_unless_it_is_said_otherwise() {
         let wire = |args: &[&str]| match plugin(args) {
-            Ok(PluginArgs::Command { wire, .. }) => wire,
+            Ok(PluginArgs::Given(GivenPlugin::Command { wire, .. })) => wire,
             other => panic!("not a command: {other:?}"),
         };
         assert_eq!(wire(&["--", "./p"]), Wire::Stdio);
@@ -345,7 +373,7 @@ mod tests {
     #[test]
     fn what_stands_after_the_dashes_is_the_commands() {
         let command = plugin(&["--env", "A=b=c", "--env", "D", "--", "./p", "--env", "-v"]);
-        let Ok(PluginArgs::Command { argv, env, .. }) = command else {
+        let Ok(PluginArgs::Given(GivenPlugin::Command { argv, env, .. })) = command else {
             panic!("not a command: {command:?}");
         };
         assert_eq!(argv, ["./p", "--env", "-v"]);

@@ -1,0 +1,64 @@
+//! What the client is told in log lines: the plugin's own, as they are, and ours.
+
+use std::fmt::{Debug, Write as _};
+
+use admission_host::LogLevel;
+use admission_sdk::log_layer;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// What the plugin is asked to log. A client that speaks gRPC never says what it wants.
+pub(super) const LEVEL: LogLevel = LogLevel::Info;
+
+/// The target of events that are lines of the plugin.
+const PLUGIN: &str = "admission_host::plugin";
+
+/// Sends what is logged to the client, for the whole process.
+pub(super) fn install() {
+    let ours = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("admit", LevelFilter::INFO)
+        .with_target("admission_host", LevelFilter::INFO)
+        // Told by `admit` itself, and once.
+        .with_target("admission_host::end", LevelFilter::OFF)
+        .with_target(PLUGIN, LevelFilter::OFF);
+    let plugins = Targets::new().with_target(PLUGIN, LevelFilter::INFO);
+    // In this order: a line that is passed on is an event within the event, and must not
+    // come before the other layer was done with the outer one.
+    tracing_subscriber::registry()
+        .with(log_layer().with_filter(ours))
+        .with(PassOn.with_filter(plugins))
+        .init();
+}
+
+/// Says what the plugin says, without what the host adds to it.
+struct PassOn;
+
+impl<S: Subscriber> Layer<S> for PassOn {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let line = line.0;
+        match *event.metadata().level() {
+            Level::ERROR => tracing::error!("{line}"),
+            Level::WARN => tracing::warn!("{line}"),
+            _ => tracing::info!("{line}"),
+        }
+    }
+}
+
+/// The message of an event.
+#[derive(Default)]
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            write!(self.0, "{value:?}").expect("a string takes it");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Metadata, fetched from the client's repository by way of the client.
+
+use admission_host::{ListMetadata, Listing, MetadataPage, Repository};
+use admission_sdk::InstanceInfo;
+
+/// The client, as the repository for one of its checks.
+pub(super) struct Upstream(InstanceInfo);
+
+impl Upstream {
+    pub(super) fn new(info: InstanceInfo) -> Self {
+        Self(info)
+    }
+}
+
+impl Repository for Upstream {
+    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+        Box::pin(async move {
+            let keys: Vec<&str> = request.keys.iter().map(String::as_str).collect();
+            let page = self
+                .0
+                .list_metadata(&keys, request.page_size, &request.page_token)
+                .await?;
+            Ok(MetadataPage::new(page.metadata, page.next_page_token))
+        })
+    }
+}
