@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use admission_proto::wire::plugin::{ListMetadataRequest, ListMetadataResponse};
-use admission_proto::{Admission, Code, InstanceMetadata, Status};
+use admission_proto::{Admission, Code, InstanceMetadata, ObjectRef, Status};
 
 use crate::conversation::{Check, Conversation};
 
@@ -107,7 +107,32 @@ impl InstanceInfo {
         page_size: i32,
         page_token: &str,
     ) -> Result<MetadataPage, Status> {
-        let request = self.request(keys, page_size, page_token);
+        let Admission {
+            package, instance, ..
+        } = &self.check.admission;
+        self.list_metadata_of(package, instance, keys, page_size, page_token)
+            .await
+    }
+
+    /// Fetches a single page of metadata of any instance that the admission's service has,
+    /// for a handler that hands on calls it did not make itself.
+    ///
+    /// Else as [`list_metadata`](Self::list_metadata): the call ends with this check.
+    ///
+    /// # Errors
+    ///
+    /// The status that the host answers with.
+    pub async fn list_metadata_of(
+        &self,
+        package: &str,
+        instance: &ObjectRef,
+        keys: &[&str],
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<MetadataPage, Status> {
+        let mut request = self.request(keys, page_size, page_token);
+        package.clone_into(&mut request.package);
+        request.instance = Some(instance.clone().into());
         let page = self
             .conversation
             .list_metadata(&self.check, request)
