@@ -18,7 +18,13 @@ impl Repository for Upstream {
             let keys: Vec<&str> = request.keys.iter().map(String::as_str).collect();
             let page = self
                 .0
-                .list_metadata(&keys, request.page_size, &request.page_token)
+                .list_metadata_of(
+                    &request.package,
+                    &request.instance,
+                    &keys,
+                    request.page_size,
+                    &request.page_token,
+                )
                 .await?;
             Ok(MetadataPage::new(page.metadata, page.next_page_token))
         })
