@@ -1,0 +1,177 @@
+//! What the client is told when the plugin fails, or the command line does.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+
+use conformance::modes::native;
+use conformance::{Class, GRACE, Plugin, PluginState, Source, guarded, host, pin};
+
+use crate::relay::{Inner, admit, relayed_command, told};
+
+const DEADLINE_EXCEEDED: i32 = 4;
+const RESOURCE_EXHAUSTED: i32 = 8;
+const INTERNAL: i32 = 13;
+
+/// Asks about packages one after the other, and returns codes and messages; admissions
+/// have none.
+async fn answers(source: impl Into<Source>, packages: &[&str]) -> Vec<Option<(i32, String)>> {
+    let plugin = Plugin::new(&host(), source);
+    let mut answers = Vec::new();
+    for package in packages {
+        let told = told(&plugin.check_admission(&pin(package))).await;
+        answers.push(told.map(|told| {
+            assert_eq!(told.class, Class::Rejected, "{told:?}");
+            (told.code.unwrap(), told.message)
+        }));
+    }
+    assert_eq!(
+        plugin.state(),
+        PluginState::Running,
+        "the client sees no crash"
+    );
+    plugin.close(GRACE).await;
+    answers
+}
+
+fn answer(code: i32, message: &str) -> Option<(i32, String)> {
+    Some((code, message.to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_that_cannot_be_launched_fails_every_check_with_the_reason() {
+    guarded(async {
+        let component = [
+            OsString::from(admit()),
+            "cipd-plugin".into(),
+            "--component=/does/not/exist".into(),
+        ];
+        let failed = answer(
+            INTERNAL,
+            "launch: failed to launch the plugin: cannot read the component `/does/not/exist`",
+        );
+        let component = conformance::NativeCommand::new(component);
+        assert_eq!(answers(component, &["a", "b"]).await, [failed.clone(), failed]);
+
+        let command = relayed_command(&[], &["/does/not/exist".into()]);
+        let failed = answer(
+            INTERNAL,
+            "launch: failed to launch the plugin: fork/exec /does/not/exist: no such file or directory",
+        );
+        assert_eq!(answers(command, &["a", "b"]).await, [failed.clone(), failed]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_that_takes_too_long_fails_and_others_do_not() {
+    guarded(async {
+        for inner in Inner::BOTH {
+            let source = inner.relayed("conformance-fixture", &["--timeout", "500ms"]);
+            let late = answer(
+                DEADLINE_EXCEEDED,
+                "timeout: the admission plugin did not answer within 0.5s",
+            );
+            let answers = answers(source, &["allow/a", "hang", "allow/b"]).await;
+            assert_eq!(answers, [None, late, None], "{inner:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_fails_this_check_and_all_later_ones() {
+    guarded(async {
+        for (inner, status) in Inner::BOTH.into_iter().zip([7, 1]) {
+            let source = inner.relayed("conformance-fixture", &[]);
+            let crashed = answer(
+                INTERNAL,
+                &format!("crash: the admission plugin terminated: exit status {status}"),
+            );
+            // The plugin's cache is not asked: what was admitted before is not now.
+            let answers = answers(source, &["allow/a", "exit/7", "allow/b"]).await;
+            assert_eq!(answers, [None, crashed.clone(), crashed], "{inner:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_exceeds_a_limit_is_out_of_resources() {
+    guarded(async {
+        let options = ["--memory-limit", "32MiB"];
+        let source = Inner::Component.relayed("conformance-fixture", &options);
+        let exceeded = answer(
+            RESOURCE_EXHAUSTED,
+            "resource: the admission plugin terminated: trap: the memory limit of 32 MiB was exceeded",
+        );
+        assert_eq!(answers(source, &["grow"]).await, [exceeded]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_that_breaks_the_protocol_fails_its_checks() {
+    guarded(async {
+        let fixture = [native("conformance-fixture").into(), "version-99".into()];
+        let failed = answer(
+            INTERNAL,
+            "version: unknown protocol version 99: expecting 1",
+        );
+        let answers = answers(relayed_command(&[], &fixture), &["a", "b"]).await;
+        assert_eq!(answers, [failed.clone(), failed]);
+    })
+    .await;
+}
+
+#[test]
+fn a_senseless_command_line_is_refused_with_the_usage() {
+    let cases: [(&[&str], &str); 4] = [
+        (&[], "no plugin to ask"),
+        (
+            &["--component", "a.wasm", "--", "./b"],
+            "one plugin at a time",
+        ),
+        (
+            &["--inherit-env", "--component", "a.wasm"],
+            "--inherit-env is for a COMMAND",
+        ),
+        (
+            &["--pins", "-", "--", "./b"],
+            "unexpected argument '--pins'",
+        ),
+    ];
+    for (arguments, complaint) in cases {
+        let run = Command::new(admit())
+            .arg("cipd-plugin")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(run.status.code(), Some(2));
+        let stderr = str::from_utf8(&run.stderr).unwrap();
+        assert!(stderr.contains(complaint), "{stderr}");
+        assert!(stderr.contains("Usage: admit cipd-plugin"), "{stderr}");
+        assert!(run.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_client_that_is_none_is_an_error() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, b"\0 no frame and no handshake").unwrap();
+    drop(writer);
+    let run = Command::new(admit())
+        .args(["cipd-plugin", "--", "/does/not/exist"])
+        .stdin(reader)
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(1));
+    let stderr = str::from_utf8(&run.stderr).unwrap();
+    assert!(
+        stderr.starts_with(
+            "error: cannot serve the client\n  caused by: the host broke the protocol"
+        ),
+        "{stderr}"
+    );
+    assert!(run.stdout.is_empty());
+}

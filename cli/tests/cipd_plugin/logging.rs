@@ -1,0 +1,122 @@
+//! What the client hears in log lines.
+
+use conformance::logs::{Line, Lines};
+use conformance::{GRACE, Plugin, Source, guarded, host, pin};
+use tracing::Level;
+
+use crate::relay::{Inner, Renamed, told};
+
+/// Asks about a package, and returns the lines that the client logs of the plugin of this
+/// name, but for those of the host itself.
+async fn lines(source: Source, name: &str, package: &str) -> Vec<(Level, String)> {
+    let lines = Lines::collect();
+    let plugin = Plugin::new(&host(), source);
+    told(&plugin.check_admission(&pin(package))).await;
+    plugin.close(GRACE).await;
+    let ours = |line: &Line| !line.message.contains("deployment admission plugin");
+    let lines = lines.of_plugin(name).into_iter().filter(ours);
+    lines.map(|line| (line.level, line.message)).collect()
+}
+
+async fn relayed(
+    inner: Inner,
+    name: &str,
+    options: &[&str],
+    package: &str,
+) -> Vec<(Level, String)> {
+    let name = format!("{name}-{inner:?}");
+    let renamed = Renamed::new(&name);
+    let admit = renamed.admit.clone().into();
+    let source = inner.relayed_by(admit, "conformance-fixture", options);
+    lines(source, &name, package).await
+}
+
+fn line(level: Level, text: &str) -> (Level, String) {
+    (level, text.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_pass_at_their_level_from_info() {
+    guarded(async {
+        let said = [
+            line(Level::INFO, r#"an info line :: {"answer":42}"#),
+            line(Level::WARN, "a warning line"),
+            line(Level::ERROR, "an error line"),
+        ];
+        for inner in Inner::BOTH {
+            assert_eq!(relayed(inner, "logging", &[], "log").await, said);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_move_the_cursor_is_escaped_once() {
+    guarded(async {
+        let said = [line(Level::INFO, r"one\ntwo\r\u{1b}[2Jthree")];
+        for inner in Inner::BOTH {
+            assert_eq!(
+                relayed(inner, "injecting", &[], "log-injection").await,
+                said
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_plugin_prints_to_stderr_passes_too() {
+    guarded(async {
+        let said = [line(Level::INFO, "a stray line of the policy")];
+        assert_eq!(
+            relayed(Inner::Command, "printing", &[], "print").await,
+            said
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_is_told_once_with_all_that_is_known() {
+    guarded(async {
+        let name = "failing";
+        let renamed = Renamed::new(name);
+        let source = conformance::NativeCommand::new([
+            renamed.admit.as_os_str(),
+            "cipd-plugin".as_ref(),
+            "--component=/does/not/exist".as_ref(),
+        ]);
+        let lines_of = Lines::collect();
+        let plugin = Plugin::new(&host(), source);
+        for package in ["a", "b", "c"] {
+            told(&plugin.check_admission(&pin(package))).await.unwrap();
+        }
+        plugin.close(GRACE).await;
+        let mut lines = lines_of.of_plugin(name);
+        lines.retain(|line| line.level == Level::ERROR);
+        let lines: Vec<_> = lines.iter().map(|line| &*line.message).collect();
+        assert_eq!(
+            lines,
+            [
+                "error: the plugin `exist` failed: failed to launch the plugin: cannot read the component `/does/not/exist`",
+                "  caused by: No such file or directory (os error 2)",
+                "  class: launch",
+            ]
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_warning_about_the_options_reaches_the_client() {
+    guarded(async {
+        let options = ["--env", "NO_SUCH_VARIABLE"];
+        let heard = relayed(Inner::Command, "warning", &options, "allow/a").await;
+        let warned = line(
+            Level::WARN,
+            r#"the variable is not set, so the plugin does not get it :: {"name":"\"NO_SUCH_VARIABLE\""}"#,
+        );
+        assert_eq!(heard, [warned]);
+    })
+    .await;
+}

@@ -1,0 +1,15 @@
+//! `admit cipd-plugin` as a plugin of a client, beside the plugin that it has judge.
+//!
+//! Here the client is our own host, which is told the same as it would be by the plugin
+//! itself. It speaks the stdio wire.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test makes its own files, and fails where anything is amiss"
+)]
+
+mod ends;
+mod failures;
+mod judging;
+mod logging;
+mod relay;

@@ -1,0 +1,114 @@
+//! The plugins that the tests compare, and what a client learns of them.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use conformance::modes::{component, component_cache, native};
+use conformance::{CheckError, Class, Component, Detail, NativeCommand, Promise, Source};
+use tempfile::TempDir;
+
+/// Who judges behind `admit cipd-plugin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inner {
+    Command,
+    Component,
+}
+
+impl Inner {
+    pub(crate) const BOTH: [Self; 2] = [Self::Command, Self::Component];
+
+    /// Returns the plugin of this name, as a plugin of the client itself.
+    pub(crate) fn direct(self, plugin: &str) -> Source {
+        match self {
+            Self::Command => NativeCommand::new([native(plugin)]).into(),
+            Self::Component => Component::from_file(component(plugin)).into(),
+        }
+    }
+
+    /// Returns `admit cipd-plugin` with these options, which has the plugin of this name judge.
+    pub(crate) fn relayed(self, plugin: &str, options: &[&str]) -> Source {
+        self.relayed_by(admit().into(), plugin, options)
+    }
+
+    /// As [`relayed`](Self::relayed), with `admit` under another name.
+    pub(crate) fn relayed_by(self, admit: OsString, plugin: &str, options: &[&str]) -> Source {
+        let mut argv = vec![admit, "cipd-plugin".into()];
+        argv.extend(options.iter().map(OsString::from));
+        match self {
+            Self::Command => argv.extend(["--".into(), native(plugin).into()]),
+            Self::Component => argv.extend([
+                "--cache-dir".into(),
+                component_cache().into(),
+                "--component".into(),
+                component(plugin).into(),
+            ]),
+        }
+        NativeCommand::new(argv).into()
+    }
+}
+
+/// Returns `admit cipd-plugin` with these options and this command as the plugin.
+pub(crate) fn relayed_command(options: &[&str], command: &[OsString]) -> Source {
+    NativeCommand::new(argv(options, command)).into()
+}
+
+/// Returns the command line of `admit cipd-plugin` with these options and this command.
+pub(crate) fn argv(options: &[&str], command: &[OsString]) -> Vec<OsString> {
+    let mut argv = vec![admit().into(), "cipd-plugin".into()];
+    argv.extend(options.iter().map(OsString::from));
+    argv.push("--".into());
+    argv.extend_from_slice(command);
+    argv
+}
+
+/// Returns the program under test.
+pub(crate) fn admit() -> &'static str {
+    env!("CARGO_BIN_EXE_admit")
+}
+
+/// `admit` under another name, by which its log lines are told from those of other tests.
+pub(crate) struct Renamed {
+    pub(crate) admit: PathBuf,
+    _folder: TempDir,
+}
+
+impl Renamed {
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        symlink(fs::canonicalize(admit()).unwrap(), &path).unwrap();
+        Self {
+            admit: path,
+            _folder: folder,
+        }
+    }
+}
+
+/// All that a client learns of a check.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) class: Class,
+    /// The status of the plugin, unless it gave none.
+    pub(crate) code: Option<i32>,
+    pub(crate) message: String,
+    pub(crate) details: Vec<Detail>,
+}
+
+/// Waits for a check; `None` is an admission.
+pub(crate) async fn told(check: &Promise) -> Option<Told> {
+    let error = check.wait().await.err()?;
+    let (message, details) = match &error {
+        CheckError::Denied { status, .. } | CheckError::Rejected { status, .. } => {
+            (status.message.clone(), status.details.clone())
+        }
+        error => (error.to_string(), Vec::new()),
+    };
+    Some(Told {
+        class: error.class(),
+        code: error.code().map(|code| code.number()),
+        message,
+        details,
+    })
+}
