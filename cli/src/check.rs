@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use crate::args::{AskingArgs, Format, Job};
-use crate::error::render_plugin_failure;
+use crate::error::describe_plugin_failure;
 use crate::hint::{self, Kind};
 use crate::input;
 use crate::interrupt::{Interrupt, Interrupts};
@@ -215,7 +215,8 @@ impl<'a> Check<'a> {
     fn report(&self, tally: &Tally, took: Duration) {
         if let Some(failure) = tally.plugin_failure() {
             let hint = hint::what_next(failure.class(), self.kind);
-            self.terminal.say(&render_plugin_failure(failure, hint));
+            let failure = describe_plugin_failure(failure, hint);
+            self.terminal.say(&format!("error: {failure}"));
         }
         if tally.timed_out() > 0
             && let Some(hint) = hint::what_next(admission_host::Class::Timeout, self.kind)

@@ -69,6 +69,8 @@ async fn serve(service: Service) -> anyhow::Result<()> {
         }
     })
     .await;
-    judge.close(GRACE).await;
+    if let Some(judge) = LazyLock::get(&judge) {
+        judge.close(GRACE).await;
+    }
     ended.context("cannot serve the client")
 }

@@ -29,11 +29,11 @@ pub(crate) fn render(error: &anyhow::Error) -> String {
     text
 }
 
-/// Renders the failure of a plugin: what happened, to which one, and what to do next if
+/// Describes the failure of a plugin: what happened, to which one, and what to do next if
 /// there is a `hint`.
-pub(crate) fn render_plugin_failure(error: &CheckError, hint: Option<&str>) -> String {
+pub(crate) fn describe_plugin_failure(error: &CheckError, hint: Option<&str>) -> String {
     let mut text = format!(
-        "error: the plugin `{}` failed: {}",
+        "the plugin `{}` failed: {}",
         escape(error.plugin()),
         escape(&error.to_string())
     );

@@ -12,7 +12,7 @@ use tracing::error;
 use super::upstream::Upstream;
 use super::{log, verdict};
 use crate::args::Service;
-use crate::error::render_plugin_failure;
+use crate::error::describe_plugin_failure;
 use crate::plugin;
 
 /// The plugin, and the host that runs it.
@@ -65,7 +65,7 @@ impl Judge {
         if matches!(error, CheckError::Plugin(_))
             && !self.failure_told.swap(true, Ordering::Relaxed)
         {
-            for line in render_plugin_failure(error, None).lines() {
+            for line in describe_plugin_failure(error, None).lines() {
                 error!("{line}");
             }
         }

@@ -42,7 +42,7 @@ impl<S: Subscriber> Layer<S> for PassOn {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = Line::default();
         event.record(&mut line);
-        let line = line.0;
+        let line = line.finish();
         match *event.metadata().level() {
             Level::ERROR => tracing::error!("{line}"),
             Level::WARN => tracing::warn!("{line}"),
@@ -51,14 +51,70 @@ impl<S: Subscriber> Layer<S> for PassOn {
     }
 }
 
-/// The message of an event.
+/// A line of the plugin, and how much the host has left out.
 #[derive(Default)]
-struct Line(String);
+struct Line {
+    text: String,
+    left_out: Option<(&'static str, u64)>,
+}
+
+impl Line {
+    /// Spells it as other lines are spelled that have fields.
+    fn finish(self) -> String {
+        match self.left_out {
+            None => self.text,
+            Some((what, count)) => format!("{} :: {{\"{what}\":{count}}}", self.text),
+        }
+    }
+}
 
 impl Visit for Line {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.left_out = Some((field.name(), value));
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
-            write!(self.0, "{value:?}").expect("a string takes it");
+            write!(self.text, "{value:?}").expect("a string takes it");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Keeps what would be passed on.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Lines {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let mut line = Line::default();
+            event.record(&mut line);
+            self.0.lock().expect("not poisoned").push(line.finish());
+        }
+    }
+
+    #[test]
+    fn a_line_is_what_the_plugin_said_and_what_was_left_out_of_it() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let plugin = "policy";
+            tracing::info!(plugin, "one {}", 1);
+            tracing::info!(plugin, cut_bytes = 3_usize, "long");
+            tracing::warn!(plugin, dropped = 7_u64, "dropped log lines of the plugin");
+        });
+        assert_eq!(
+            *lines.0.lock().expect("not poisoned"),
+            [
+                "one 1",
+                r#"long :: {"cut_bytes":3}"#,
+                r#"dropped log lines of the plugin :: {"dropped":7}"#,
+            ]
+        );
     }
 }
