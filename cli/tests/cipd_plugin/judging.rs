@@ -21,7 +21,7 @@ async fn both(host: &Host, inner: Inner, plugin: &str, pins: &[Pin]) -> Vec<Opti
     direct
 }
 
-async fn all(host: &Host, source: Source, pins: &[Pin]) -> Vec<Option<Told>> {
+async fn all(host: &Host, source: impl Into<Source>, pins: &[Pin]) -> Vec<Option<Told>> {
     let plugin = Plugin::new(host, source);
     let checks: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
     let mut outcomes = Vec::new();
@@ -138,7 +138,7 @@ async fn errors_of_the_clients_repository_pass_with_code_message_and_details() {
             let outcomes = both(&host, inner, "conformance-fixture", &pins(&["metadata"])).await;
             let told = outcomes[0].as_ref().unwrap();
             assert_eq!((told.code, &*told.message), (Some(8), "out of\nquota"));
-            assert_eq!(told.details, [detail.clone()]);
+            assert_eq!(told.details, std::slice::from_ref(&detail));
         }
         let (host, pins) = (host(), pins(&["metadata"]));
         let without = both(&host, Inner::Command, "conformance-fixture", &pins).await;

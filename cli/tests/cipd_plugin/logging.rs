@@ -8,7 +8,7 @@ use crate::relay::{Inner, Renamed, told};
 
 /// Asks about a package, and returns the lines that the client logs of the plugin of this
 /// name, but for those of the host itself.
-async fn lines(source: Source, name: &str, package: &str) -> Vec<(Level, String)> {
+async fn lines(source: impl Into<Source>, name: &str, package: &str) -> Vec<(Level, String)> {
     let lines = Lines::collect();
     let plugin = Plugin::new(&host(), source);
     told(&plugin.check_admission(&pin(package))).await;
@@ -98,7 +98,7 @@ async fn a_failure_is_told_once_with_all_that_is_known() {
         assert_eq!(
             lines,
             [
-                "error: the plugin `exist` failed: failed to launch the plugin: cannot read the component `/does/not/exist`",
+                "the plugin `exist` failed: failed to launch the plugin: cannot read the component `/does/not/exist`",
                 "  caused by: No such file or directory (os error 2)",
                 "  class: launch",
             ]

@@ -28,12 +28,17 @@ impl Inner {
     }
 
     /// Returns `admit cipd-plugin` with these options, which has the plugin of this name judge.
-    pub(crate) fn relayed(self, plugin: &str, options: &[&str]) -> Source {
+    pub(crate) fn relayed(self, plugin: &str, options: &[&str]) -> NativeCommand {
         self.relayed_by(admit().into(), plugin, options)
     }
 
     /// As [`relayed`](Self::relayed), with `admit` under another name.
-    pub(crate) fn relayed_by(self, admit: OsString, plugin: &str, options: &[&str]) -> Source {
+    pub(crate) fn relayed_by(
+        self,
+        admit: OsString,
+        plugin: &str,
+        options: &[&str],
+    ) -> NativeCommand {
         let mut argv = vec![admit, "cipd-plugin".into()];
         argv.extend(options.iter().map(OsString::from));
         match self {
@@ -45,13 +50,13 @@ impl Inner {
                 component(plugin).into(),
             ]),
         }
-        NativeCommand::new(argv).into()
+        NativeCommand::new(argv)
     }
 }
 
 /// Returns `admit cipd-plugin` with these options and this command as the plugin.
-pub(crate) fn relayed_command(options: &[&str], command: &[OsString]) -> Source {
-    NativeCommand::new(argv(options, command)).into()
+pub(crate) fn relayed_command(options: &[&str], command: &[OsString]) -> NativeCommand {
+    NativeCommand::new(argv(options, command))
 }
 
 /// Returns the command line of `admit cipd-plugin` with these options and this command.
