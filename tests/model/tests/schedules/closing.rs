@@ -8,10 +8,12 @@ use loom::thread;
 
 use crate::error::PluginError;
 use crate::explore::{block_on, explore, join};
+use crate::plugin::checks::CheckId;
 use crate::plugin::life::{Asked, Life, Order};
 use crate::plugin::state::PluginState;
+use crate::repository::Repository;
 use crate::scene::{
-    WINDOW, aborted, admit, ask, asker, at, failed, life, sent, supervisor, waiter,
+    WINDOW, aborted, admit, ask, asker, at, failed, life, sent, sent_anew, supervisor, waiter,
 };
 
 const CRASH: PluginError = PluginError("crash");
@@ -118,8 +120,36 @@ fn whoever_learns_of_the_end_may_ask_again_at_once() {
     }
 }
 
-/// Asks about another pin when it is woken.
+#[test]
+fn whoever_gets_back_what_a_check_brought_along_may_ask_again_at_once() {
+    let ends: [fn(&Life, CheckId); 4] = [
+        |life, _| assert!(!life.close(at(1))),
+        |life, _| assert!(life.fail(&CRASH)),
+        |life, id| assert!(admit(life, id)),
+        |life, _| assert_eq!(life.expire(at(0)).len(), 1),
+    ];
+    for end in ends {
+        let answers = explore(move || {
+            let life = life();
+            let (promise, id) = sent_anew(&life, "a", AsksAgain(Arc::clone(&life)));
+            end(&life, id);
+            // The check held the life, and the life the check.
+            Arc::strong_count(&life) == 1 && promise.is_settled()
+        });
+        assert_eq!(answers, [true].into());
+    }
+}
+
+/// Asks about another pin when it is woken, or let go of.
 struct AsksAgain(Arc<Life>);
+
+impl Repository for AsksAgain {}
+
+impl Drop for AsksAgain {
+    fn drop(&mut self) {
+        ask(&self.0, "b");
+    }
+}
 
 impl Wake for AsksAgain {
     fn wake(self: Arc<Self>) {

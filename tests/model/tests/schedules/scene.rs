@@ -12,7 +12,9 @@ use crate::error::{CheckError, PluginError};
 use crate::explore::block_on;
 use crate::plugin::checks::CheckId;
 use crate::plugin::life::{Asked, Life, Order, Stamp};
+use crate::plugin::origin::Origin;
 use crate::plugin::promise::{Outcome, Promise};
+use crate::repository::Repository;
 
 /// Checks that may be out at once.
 pub(crate) const WINDOW: usize = 8;
@@ -33,11 +35,27 @@ pub(crate) fn at(second: u64) -> Instant {
 }
 
 pub(crate) fn ask(life: &Life, package: &str) -> Asked {
-    let pin = Pin::new(package, &"a".repeat(40)).expect("a valid pin");
-    life.check(&pin, || Stamp {
+    life.check(&pin(package), stamp)
+}
+
+/// Asks anew, with a repository for this check alone.
+pub(crate) fn ask_anew(life: &Life, package: &str, repository: impl Repository + 'static) -> Asked {
+    let origin = Arc::new(Origin {
+        service_url: "https://other.example.com".to_owned(),
+        repository: Arc::new(repository),
+    });
+    life.check_anew(&pin(package), &origin, stamp)
+}
+
+fn pin(package: &str) -> Pin {
+    Pin::new(package, &"a".repeat(40)).expect("a valid pin")
+}
+
+fn stamp() -> Stamp {
+    Stamp {
         nonce: 7,
         asked: at(0),
-    })
+    }
 }
 
 /// Starts a thread that asks and waits, and returns what it learns and whether it was the
@@ -59,7 +77,20 @@ pub(crate) fn waiter(promise: &Promise) -> JoinHandle<Outcome> {
 
 /// Asks, and has the check sent.
 pub(crate) fn sent(life: &Life, package: &str) -> (Promise, CheckId) {
-    let Asked { promise, .. } = ask(life, package);
+    send(life, ask(life, package))
+}
+
+/// Asks anew, with a repository for this check alone, and has the check sent.
+pub(crate) fn sent_anew(
+    life: &Life,
+    package: &str,
+    repository: impl Repository + 'static,
+) -> (Promise, CheckId) {
+    send(life, ask_anew(life, package, repository))
+}
+
+fn send(life: &Life, asked: Asked) -> (Promise, CheckId) {
+    let Asked { promise, .. } = asked;
     let Order::Send(id, _) = life.next_order(WINDOW) else {
         panic!("there is a check to send");
     };

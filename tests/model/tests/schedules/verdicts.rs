@@ -7,7 +7,8 @@ use loom::thread;
 use crate::error::{CheckError, PluginError};
 use crate::explore::{explore, join};
 use crate::plugin::life::Asked;
-use crate::scene::{admit, ask, asker, at, failed, life, sent, supervisor, waiter};
+use crate::repository::Repository;
+use crate::scene::{admit, ask, ask_anew, asker, at, failed, life, sent, supervisor, waiter};
 
 #[test]
 fn a_pin_that_two_ask_for_at_once_is_asked_once() {
@@ -25,6 +26,24 @@ fn a_pin_that_two_ask_for_at_once_is_asked_once() {
         (here.launches, there.launches, here.promise.is_settled())
     });
     assert_eq!(answers, [(false, true, true), (true, false, true)].into());
+}
+
+#[test]
+fn a_pin_that_two_ask_for_anew_at_once_is_asked_twice() {
+    let answers = explore(|| {
+        let life = life();
+        let other = thread::spawn({
+            let life = Arc::clone(&life);
+            move || ask_anew(&life, "a", Nobody)
+        });
+        let here = ask_anew(&life, "a", Nobody);
+        let there = join(other);
+        assert!(!here.promise.same_as(&there.promise));
+        let kept = ask(&life, "a");
+        assert!(!kept.launches && !kept.promise.same_as(&here.promise));
+        (here.launches, there.launches)
+    });
+    assert_eq!(answers, [(false, true), (true, false)].into());
 }
 
 #[test]
@@ -103,5 +122,10 @@ fn a_check_expires_or_is_decided_and_never_both() {
     let late = (false, 1, failed(&LATE), 1);
     assert_eq!(answers, [in_time, late].into());
 }
+
+/// Is asked nothing.
+struct Nobody;
+
+impl Repository for Nobody {}
 
 const LATE: PluginError = PluginError("late");

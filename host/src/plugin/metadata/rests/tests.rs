@@ -101,6 +101,17 @@ fn what_is_left_of_a_page_is_handed_out_piece_by_piece() {
 }
 
 #[test]
+fn what_is_left_of_one_services_page_is_not_handed_out_for_anothers() {
+    let mut fixture = Fixture::new();
+    let call = fixture.begin("a", &[1, 2], check(1));
+    let mut elsewhere = request("a");
+    elsewhere.service_url = "https://other.example.com".into();
+    let page = fixture.rests.page(&fixture.pager, &elsewhere, &call);
+    assert_eq!(page, None);
+    assert!(fixture.page("a", &call).is_some());
+}
+
+#[test]
 fn a_page_that_is_done_leaves_nothing() {
     let mut fixture = Fixture::new();
     let listing = fixture.open("a", &[1]);
