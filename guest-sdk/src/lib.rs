@@ -100,7 +100,7 @@ use wasm as platform;
 pub use admission_proto::{Admission, Code, Detail, HashAlgo, InstanceMetadata, ObjectRef, Status};
 pub use handler::Handler;
 pub use info::{InstanceInfo, MetadataPage};
-pub use log::log_layer;
+pub use log::{log_layer, log_line};
 #[cfg(all(feature = "grpc", not(target_arch = "wasm32")))]
 pub use native::connection;
 #[cfg(not(target_arch = "wasm32"))]

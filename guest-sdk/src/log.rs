@@ -32,6 +32,19 @@ where
     HostLog.with_filter(Asked)
 }
 
+/// Sends a line to the host as it is, for a program that passes on what others log.
+///
+/// What an event of [`tracing`] with this message and no fields does, but also from within
+/// a layer, where the dispatcher may drop events. Dropped likewise before
+/// [`run_plugin`](crate::run_plugin), and if the host does not ask for this level.
+pub fn log_line(level: Level, line: impl Into<String>) {
+    if let Some(current) = Conversation::current()
+        && level <= current.threshold().level()
+    {
+        send(current, level, line.into());
+    }
+}
+
 /// Makes events go to the host unless the program sends them elsewhere.
 pub(crate) fn install() {
     // An error says that the program has its own subscriber, which is its choice.
@@ -107,16 +120,22 @@ impl<S: Subscriber> Layer<S> for HostLog {
         let Some(current) = Conversation::current() else {
             return;
         };
-        let level = event.metadata().level();
-        let Some((severity, _)) = SEVERITIES.iter().find(|(_, its)| its == level) else {
-            return;
-        };
         let mut line = Line::default();
         event.record(&mut line);
-        let frame = frame(severity, line.finish(), current.frame_limit());
-        platform::wait_for_room(current);
-        current.outbox().push(&frame, Kind::Line(at_hand::get()));
+        send(current, *event.metadata().level(), line.finish());
     }
+}
+
+/// Queues a line for the host, when there is room.
+fn send(conversation: &Conversation, level: Level, line: String) {
+    let Some((severity, _)) = SEVERITIES.iter().find(|(_, its)| *its == level) else {
+        return;
+    };
+    let frame = frame(severity, line, conversation.frame_limit());
+    platform::wait_for_room(conversation);
+    conversation
+        .outbox()
+        .push(&frame, Kind::Line(at_hand::get()));
 }
 
 /// Returns the frame of one line, cut as needed to be within `limit`.

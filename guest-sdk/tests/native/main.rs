@@ -235,6 +235,20 @@ fn the_host_chooses_the_log_level() {
 }
 
 #[test]
+fn a_line_that_is_passed_on_arrives_as_it_is_if_the_host_asks_for_its_level() {
+    within_a_minute(|| {
+        let mut plugin = Plugin::greeted("", "warning");
+        plugin.ask("1", "pass-on");
+        let Frame::Log(line) = plugin.receive() else {
+            panic!("no log line");
+        };
+        assert_eq!(line.severity, "warning");
+        assert_eq!(line.message, "as\nit is :: {}");
+        assert_eq!(plugin.verdict(), verdict("1", 0, ""));
+    });
+}
+
+#[test]
 fn a_flood_of_lines_arrives_whole_and_in_order() {
     within_a_minute(|| {
         let mut plugin = Plugin::greeted("", "info");

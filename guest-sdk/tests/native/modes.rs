@@ -7,8 +7,9 @@ use std::process::Command;
 use std::{env, panic, thread};
 
 use admission_sdk::{
-    Admission, Code, InstanceInfo, RunError, Status, run_plugin, run_plugin_async,
+    Admission, Code, InstanceInfo, RunError, Status, log_line, run_plugin, run_plugin_async,
 };
+use tracing::Level;
 
 const VERSION: &str = "test 1.0";
 
@@ -42,6 +43,11 @@ async fn judge(admission: Admission, info: InstanceInfo) -> Result<(), Status> {
         "log" => {
             tracing::debug!(entries = 3, "quiet");
             tracing::info!("loud");
+            Ok(())
+        }
+        "pass-on" => {
+            log_line(Level::INFO, "unasked for");
+            log_line(Level::WARN, "as\nit is :: {}");
             Ok(())
         }
         "flood" => {
