@@ -3,10 +3,10 @@
 use std::fmt::{Debug, Write as _};
 
 use admission_host::LogLevel;
-use admission_sdk::log_layer;
+use admission_sdk::{log_layer, log_line};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -27,8 +27,6 @@ pub(super) fn install() {
         .with_target("admission_host::end", LevelFilter::OFF)
         .with_target(PLUGIN, LevelFilter::OFF);
     let plugins = Targets::new().with_target(PLUGIN, LevelFilter::INFO);
-    // In this order: a line that is passed on is an event within the event, and must not
-    // come before the other layer was done with the outer one.
     tracing_subscriber::registry()
         .with(log_layer().with_filter(ours))
         .with(PassOn.with_filter(plugins))
@@ -42,12 +40,7 @@ impl<S: Subscriber> Layer<S> for PassOn {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = Line::default();
         event.record(&mut line);
-        let line = line.finish();
-        match *event.metadata().level() {
-            Level::ERROR => tracing::error!("{line}"),
-            Level::WARN => tracing::warn!("{line}"),
-            _ => tracing::info!("{line}"),
-        }
+        log_line(*event.metadata().level(), line.finish());
     }
 }
 
