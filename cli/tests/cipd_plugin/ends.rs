@@ -6,19 +6,19 @@ use std::process::{Command, Stdio};
 use conformance::lifeline::Lifeline;
 use conformance::modes::native;
 use conformance::{
-    Class, Exit, GRACE, NativeCommand, Plugin, PluginState, eventually, guarded, host, pin,
+    Class, Exit, GRACE, NativeCommand, Plugin, PluginState, Wire, eventually, host, pin,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::relay::{Inner, admit, argv, told};
+use crate::relay::{Inner, admit, argv, over_both_wires, told};
 
 /// Returns a plugin that is `admit cipd-plugin`, run by a shell that writes its process ID
 /// to the lifeline; both it and this command, which has to open it itself, hold that.
-fn held(lifeline: &Lifeline, inner: &[&str]) -> NativeCommand {
+fn held(wire: Wire, lifeline: &Lifeline, inner: &[&str]) -> NativeCommand {
     let inner = lifeline.script(inner);
     let mut command: Vec<OsString> = lifeline.script(&["echo $$ >&9", "exec \"$@\""]).into();
     command.extend(argv(&[], &inner));
-    NativeCommand::new(command)
+    NativeCommand::new(command).wire(wire)
 }
 
 async fn pid(lifeline: &mut Lifeline) -> Pid {
@@ -31,12 +31,11 @@ fn fixture(argument: &str) -> String {
     format!("exec {} {argument}", path.display())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_end_of_stdin_ends_everything() {
-    guarded(async {
+over_both_wires! {
+    async fn the_end_of_stdin_ends_everything(wire: Wire) {
         let mut lifeline = Lifeline::new();
         let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
-        let source = held(&lifeline, &[runaway, &fixture("")]);
+        let source = held(wire, &lifeline, &[runaway, &fixture("")]);
         let plugin = Plugin::new(&host(), source);
         assert!(
             told(&plugin.check_admission(&pin("allow/a")))
@@ -49,15 +48,11 @@ async fn the_end_of_stdin_ends_everything() {
         assert_eq!(told(&pending).await.unwrap().class, Class::Aborted);
         // The guard of the inner plugin has seen to its descendants before `admit` ended.
         assert!(!lifeline.is_held());
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plugin_that_does_not_end_is_killed_before_the_client_would_kill() {
-    guarded(async {
+    async fn a_plugin_that_does_not_end_is_killed_before_the_client_would_kill(wire: Wire) {
         let mut lifeline = Lifeline::new();
-        let source = held(&lifeline, &[&fixture("stubborn")]);
+        let source = held(wire, &lifeline, &[&fixture("stubborn")]);
         let plugin = Plugin::new(&host(), source);
         let _check = plugin.check_admission(&pin("a"));
         pid(&mut lifeline).await;
@@ -65,15 +60,11 @@ async fn a_plugin_that_does_not_end_is_killed_before_the_client_would_kill() {
         // In the grace of a client; a kill by the client would be another exit.
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         assert!(!lifeline.is_held());
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupt_is_for_the_client() {
-    guarded(async {
+    async fn an_interrupt_is_for_the_client(wire: Wire) {
         let mut lifeline = Lifeline::new();
-        let plugin = Plugin::new(&host(), held(&lifeline, &[&fixture("")]));
+        let plugin = Plugin::new(&host(), held(wire, &lifeline, &[&fixture("")]));
         assert!(
             told(&plugin.check_admission(&pin("allow/a")))
                 .await
@@ -86,17 +77,13 @@ async fn an_interrupt_is_for_the_client() {
             assert_eq!(told(&check).await.unwrap().class, Class::Denied);
         }
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_kills_it_kills_the_plugin_too() {
-    guarded(async {
+    async fn what_kills_it_kills_the_plugin_too(wire: Wire) {
         for (signal, words) in [(Signal::TERM, "terminated"), (Signal::KILL, "killed")] {
             let mut lifeline = Lifeline::new();
             let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
-            let source = held(&lifeline, &[runaway, &fixture("stubborn")]);
+            let source = held(wire, &lifeline, &[runaway, &fixture("stubborn")]);
             let plugin = Plugin::new(&host(), source);
             let check = plugin.check_admission(&pin("a"));
             let admit = pid(&mut lifeline).await;
@@ -110,8 +97,7 @@ async fn what_kills_it_kills_the_plugin_too() {
             eventually(|| !lifeline.is_held()).await;
             plugin.close(GRACE).await;
         }
-    })
-    .await;
+    }
 }
 
 #[test]
@@ -125,12 +111,11 @@ fn a_client_that_asks_nothing_starts_nothing() {
     assert!(run.stderr.is_empty() && run.stdout.is_empty(), "{run:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_ends_with_it_too() {
-    guarded(async {
+over_both_wires! {
+    async fn a_component_ends_with_it_too(wire: Wire) {
         let plugin = Plugin::new(
             &host(),
-            Inner::Component.relayed("conformance-fixture", &[]),
+            Inner::Component.relayed(wire, "conformance-fixture", &[]),
         );
         assert!(
             told(&plugin.check_admission(&pin("allow/a")))
@@ -140,6 +125,5 @@ async fn a_component_ends_with_it_too() {
         let pending = plugin.check_admission(&pin("spin"));
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         assert_eq!(told(&pending).await.unwrap().class, Class::Aborted);
-    })
-    .await;
+    }
 }

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 use conformance::modes::native;
-use conformance::{Class, GRACE, Plugin, PluginState, Source, guarded, host, pin};
+use conformance::{Class, GRACE, Plugin, PluginState, Source, Wire, host, pin};
 
-use crate::relay::{Inner, admit, relayed_command, told};
+use crate::relay::{Inner, admit, over_both_wires, relayed_command, told};
 
 const DEADLINE_EXCEEDED: i32 = 4;
 const RESOURCE_EXHAUSTED: i32 = 8;
@@ -37,9 +37,8 @@ fn answer(code: i32, message: &str) -> Option<(i32, String)> {
     Some((code, message.to_owned()))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plugin_that_cannot_be_launched_fails_every_check_with_the_reason() {
-    guarded(async {
+over_both_wires! {
+    async fn a_plugin_that_cannot_be_launched_fails_every_check_with_the_reason(wire: Wire) {
         let component = [
             OsString::from(admit()),
             "cipd-plugin".into(),
@@ -49,24 +48,20 @@ async fn a_plugin_that_cannot_be_launched_fails_every_check_with_the_reason() {
             INTERNAL,
             "launch: failed to launch the plugin: cannot read the component `/does/not/exist`",
         );
-        let component = conformance::NativeCommand::new(component);
+        let component = conformance::NativeCommand::new(component).wire(wire);
         assert_eq!(answers(component, &["a", "b"]).await, [failed.clone(), failed]);
 
-        let command = relayed_command(&[], &["/does/not/exist".into()]);
+        let command = relayed_command(wire, &[], &["/does/not/exist".into()]);
         let failed = answer(
             INTERNAL,
             "launch: failed to launch the plugin: fork/exec /does/not/exist: no such file or directory",
         );
         assert_eq!(answers(command, &["a", "b"]).await, [failed.clone(), failed]);
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_check_that_takes_too_long_fails_and_others_do_not() {
-    guarded(async {
+    async fn a_check_that_takes_too_long_fails_and_others_do_not(wire: Wire) {
         for inner in Inner::BOTH {
-            let source = inner.relayed("conformance-fixture", &["--timeout", "500ms"]);
+            let source = inner.relayed(wire, "conformance-fixture", &["--timeout", "500ms"]);
             let late = answer(
                 DEADLINE_EXCEEDED,
                 "timeout: the admission plugin did not answer within 0.5s",
@@ -74,15 +69,11 @@ async fn a_check_that_takes_too_long_fails_and_others_do_not() {
             let answers = answers(source, &["allow/a", "hang", "allow/b"]).await;
             assert_eq!(answers, [None, late, None], "{inner:?}");
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_fails_this_check_and_all_later_ones() {
-    guarded(async {
+    async fn a_crash_fails_this_check_and_all_later_ones(wire: Wire) {
         for (inner, status) in Inner::BOTH.into_iter().zip([7, 1]) {
-            let source = inner.relayed("conformance-fixture", &[]);
+            let source = inner.relayed(wire, "conformance-fixture", &[]);
             let crashed = answer(
                 INTERNAL,
                 &format!("crash: the admission plugin terminated: exit status {status}"),
@@ -91,36 +82,27 @@ async fn a_crash_fails_this_check_and_all_later_ones() {
             let answers = answers(source, &["allow/a", "exit/7", "allow/b"]).await;
             assert_eq!(answers, [None, crashed.clone(), crashed], "{inner:?}");
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_exceeds_a_limit_is_out_of_resources() {
-    guarded(async {
+    async fn a_component_that_exceeds_a_limit_is_out_of_resources(wire: Wire) {
         let options = ["--memory-limit", "32MiB"];
-        let source = Inner::Component.relayed("conformance-fixture", &options);
+        let source = Inner::Component.relayed(wire, "conformance-fixture", &options);
         let exceeded = answer(
             RESOURCE_EXHAUSTED,
             "resource: the admission plugin terminated: trap: the memory limit of 32 MiB was exceeded",
         );
         assert_eq!(answers(source, &["grow"]).await, [exceeded]);
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plugin_that_breaks_the_protocol_fails_its_checks() {
-    guarded(async {
+    async fn a_plugin_that_breaks_the_protocol_fails_its_checks(wire: Wire) {
         let fixture = [native("conformance-fixture").into(), "version-99".into()];
         let failed = answer(
             INTERNAL,
             "version: unknown protocol version 99: expecting 1",
         );
-        let answers = answers(relayed_command(&[], &fixture), &["a", "b"]).await;
+        let answers = answers(relayed_command(wire, &[], &fixture), &["a", "b"]).await;
         assert_eq!(answers, [failed.clone(), failed]);
-    })
-    .await;
+    }
 }
 
 #[test]

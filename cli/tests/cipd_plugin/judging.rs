@@ -8,16 +8,21 @@ use conformance::modes::native;
 use conformance::repositories::{Counted, Failing, Scripted, Stuck, entries};
 use conformance::{
     Class, Code, Detail, GRACE, Host, JsonRepository, MetadataPage, Pin, Plugin, Source, Status,
-    eventually, guarded, host, host_with, options, pin,
+    Wire, eventually, host, host_with, options, pin,
 };
 
-use crate::relay::{Inner, Told, relayed_command, told};
+use crate::relay::{Inner, Told, over_both_wires, relayed_command, told};
 
 /// Asks the same of the plugin itself and of `admit cipd-plugin`, and returns what both say.
-async fn both(host: &Host, inner: Inner, plugin: &str, pins: &[Pin]) -> Vec<Option<Told>> {
+async fn both(
+    host: &Host,
+    (inner, wire): (Inner, Wire),
+    plugin: &str,
+    pins: &[Pin],
+) -> Vec<Option<Told>> {
     let direct = all(host, inner.direct(plugin), pins).await;
-    let relayed = all(host, inner.relayed(plugin, &[]), pins).await;
-    assert_eq!(relayed, direct, "{inner:?}");
+    let relayed = all(host, inner.relayed(wire, plugin, &[]), pins).await;
+    assert_eq!(relayed, direct, "{inner:?} {wire:?}");
     direct
 }
 
@@ -53,23 +58,18 @@ fn demo_pins() -> Vec<Pin> {
     pins.collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_example_policy_judges_as_it_does_without_it() {
-    guarded(async {
+over_both_wires! {
+    async fn the_example_policy_judges_as_it_does_without_it(wire: Wire) {
         let pins = demo_pins();
         for inner in Inner::BOTH {
             let metadata = JsonRepository::from_file(demo().join("metadata.json")).unwrap();
-            let outcomes = both(&host_with(metadata), inner, "wasm-policy", &pins).await;
+            let outcomes = both(&host_with(metadata), (inner, wire), "wasm-policy", &pins).await;
             let denied = outcomes.iter().flatten().count();
             assert!(0 < denied && denied < outcomes.len(), "{outcomes:?}");
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn verdicts_pass_with_code_message_and_details() {
-    guarded(async {
+    async fn verdicts_pass_with_code_message_and_details(wire: Wire) {
         let packages = [
             "allow/a",
             "deny/b",
@@ -81,18 +81,14 @@ async fn verdicts_pass_with_code_message_and_details() {
             "no-such-order",
         ];
         for inner in Inner::BOTH {
-            let outcomes = both(&host(), inner, "conformance-fixture", &pins(&packages)).await;
+            let outcomes = both(&host(), (inner, wire), "conformance-fixture", &pins(&packages)).await;
             assert_eq!(outcomes[0], None);
             let detail = outcomes[2].as_ref().unwrap();
             assert_eq!((detail.class, detail.details.len()), (Class::Denied, 1));
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metadata_comes_from_the_client_page_by_page() {
-    guarded(async {
+    async fn metadata_comes_from_the_client_page_by_page(wire: Wire) {
         let packages = [
             "visit-all/7",
             "visit-all/0",
@@ -103,31 +99,23 @@ async fn metadata_comes_from_the_client_page_by_page() {
         for inner in Inner::BOTH {
             let repository = Counted::with_entries(&pin("visit-all/7"), 15);
             let host = host_with(repository.clone());
-            let outcomes = both(&host, inner, "conformance-fixture", &pins(&packages)).await;
+            let outcomes = both(&host, (inner, wire), "conformance-fixture", &pins(&packages)).await;
             let visited = &outcomes[0].as_ref().unwrap().message;
             assert_eq!(visited.split(' ').count(), 15);
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_longer_than_a_host_keeps_is_cut_once() {
-    guarded(async {
+    async fn a_message_longer_than_a_host_keeps_is_cut_once(wire: Wire) {
         for inner in Inner::BOTH {
             let host = host_with(Scripted::at_once(2_000, 1));
             let pins = pins(&["visit-all/0"]);
-            let outcomes = both(&host, inner, "conformance-fixture", &pins).await;
+            let outcomes = both(&host, (inner, wire), "conformance-fixture", &pins).await;
             let message = &outcomes[0].as_ref().unwrap().message;
             assert_eq!(message.matches("(truncated, ").count(), 1, "{message}");
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn errors_of_the_clients_repository_pass_with_code_message_and_details() {
-    guarded(async {
+    async fn errors_of_the_clients_repository_pass_with_code_message_and_details(wire: Wire) {
         let detail = Detail {
             type_url: "type.example.com/quota".into(),
             value: vec![8, 1],
@@ -135,41 +123,33 @@ async fn errors_of_the_clients_repository_pass_with_code_message_and_details() {
         let status = Status::new(Code::from(8), "out of\nquota").with_detail(detail.clone());
         for inner in Inner::BOTH {
             let host = host_with(Failing(status.clone()));
-            let outcomes = both(&host, inner, "conformance-fixture", &pins(&["metadata"])).await;
+            let outcomes = both(&host, (inner, wire), "conformance-fixture", &pins(&["metadata"])).await;
             let told = outcomes[0].as_ref().unwrap();
             assert_eq!((told.code, &*told.message), (Some(8), "out of\nquota"));
             assert_eq!(told.details, std::slice::from_ref(&detail));
         }
         let (host, pins) = (host(), pins(&["metadata"]));
-        let without = both(&host, Inner::Command, "conformance-fixture", &pins).await;
+        let without = both(&host, (Inner::Command, wire), "conformance-fixture", &pins).await;
         assert_eq!(without[0].as_ref().unwrap().code, Some(12));
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_package_with_16_mib_of_metadata_is_judged() {
-    guarded(async {
+    async fn a_package_with_16_mib_of_metadata_is_judged(wire: Wire) {
         for inner in Inner::BOTH {
             let host = host_with(Scripted::at_once(32, 512 << 10));
             let pins = pins(&["visit-all/20"]);
-            let outcomes = both(&host, inner, "conformance-fixture", &pins).await;
+            let outcomes = both(&host, (inner, wire), "conformance-fixture", &pins).await;
             let visited = &outcomes[0].as_ref().unwrap().message;
             assert_eq!(visited.split(' ').count(), 32);
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plugin_may_ask_about_other_packages_than_the_one_it_judges() {
-    guarded(async {
+    async fn a_plugin_may_ask_about_other_packages_than_the_one_it_judges(wire: Wire) {
         let fixture = [native("conformance-fixture").into(), "eager".into()];
         let repository = Scripted::new(|_, request| {
             let count = request.package.strip_prefix("packages/").unwrap();
             Ok(MetadataPage::new(entries(count.parse().unwrap(), 1), ""))
         });
-        let plugin = Plugin::new(&host_with(repository), relayed_command(&[], &fixture));
+        let plugin = Plugin::new(&host_with(repository), relayed_command(wire, &[], &fixture));
         let told = told(&plugin.check_admission(&pin("a"))).await.unwrap();
         let sizes: Vec<u32> = told
             .message
@@ -178,13 +158,9 @@ async fn a_plugin_may_ask_about_other_packages_than_the_one_it_judges() {
             .collect();
         assert_eq!(sizes.iter().sum::<u32>(), 28);
         plugin.close(GRACE).await;
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_service_of_the_client_is_the_plugins_service() {
-    guarded(async {
+    async fn the_service_of_the_client_is_the_plugins_service(wire: Wire) {
         for inner in Inner::BOTH {
             let judged = pin("visit-all/0");
             let repository = Counted::with_entries(&judged, 1);
@@ -192,21 +168,17 @@ async fn the_service_of_the_client_is_the_plugins_service() {
                 .service_url("https://other.example.com")
                 .repository(Arc::new(repository.clone()));
             // A call for another service than the client's is refused.
-            let outcomes = both(&Host::new(options), inner, "conformance-fixture", &[judged]).await;
+            let outcomes = both(&Host::new(options), (inner, wire), "conformance-fixture", &[judged]).await;
             assert_eq!(outcomes[0].as_ref().unwrap().message, "k00");
             assert_eq!(repository.calls(), 2);
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_client_asks_again_is_judged_again() {
-    guarded(async {
+    async fn what_the_client_asks_again_is_judged_again(wire: Wire) {
         for inner in Inner::BOTH {
             let judged = pin("visit-all/0");
             let repository = Counted::with_entries(&judged, 3);
-            let source = inner.relayed("conformance-fixture", &[]);
+            let source = inner.relayed(wire, "conformance-fixture", &[]);
             let plugin = Plugin::new(&host_with(repository.clone()), source);
             for judgments in 1..=3 {
                 for _ in 0..2 {
@@ -218,15 +190,11 @@ async fn what_the_client_asks_again_is_judged_again() {
             }
             plugin.close(GRACE).await;
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_checks_get_the_verdict_of_their_own() {
-    guarded(async {
+    async fn ten_thousand_checks_get_the_verdict_of_their_own(wire: Wire) {
         for inner in Inner::BOTH {
-            let plugin = Plugin::new(&host(), inner.relayed("conformance-fixture", &[]));
+            let plugin = Plugin::new(&host(), inner.relayed(wire, "conformance-fixture", &[]));
             let asked = (0..10_000).map(|n| {
                 let order = if n % 3 == 0 { "deny" } else { "allow" };
                 let package = format!("{order}/{n}");
@@ -241,17 +209,13 @@ async fn ten_thousand_checks_get_the_verdict_of_their_own() {
             }
             plugin.close(GRACE).await;
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_for_metadata_ends_with_its_check() {
-    guarded(async {
+    async fn a_call_for_metadata_ends_with_its_check(wire: Wire) {
         let fixture = [native("conformance-fixture").into(), "shared".into()];
         let repository = Stuck::default();
         let host = host_with(repository.clone());
-        let plugin = Plugin::new(&host, relayed_command(&[], &fixture));
+        let plugin = Plugin::new(&host, relayed_command(wire, &[], &fixture));
         let check = plugin.check_admission(&pin("ask/a"));
         eventually(|| repository.under_way() == 1).await;
         let other = plugin.check_admission(&pin("decide/b"));
@@ -259,6 +223,5 @@ async fn a_call_for_metadata_ends_with_its_check() {
         assert_eq!(told(&other).await.unwrap().code, Some(1));
         eventually(|| repository.under_way() == 0).await;
         plugin.close(GRACE).await;
-    })
-    .await;
+    }
 }

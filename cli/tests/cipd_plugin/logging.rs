@@ -1,10 +1,10 @@
 //! What the client hears in log lines.
 
 use conformance::logs::{Line, Lines};
-use conformance::{GRACE, Plugin, Source, guarded, host, pin};
+use conformance::{GRACE, Plugin, Source, Wire, host, pin};
 use tracing::Level;
 
-use crate::relay::{Inner, Renamed, told};
+use crate::relay::{Inner, Renamed, over_both_wires, told};
 
 /// Asks about a package, and returns the lines that the client logs of the plugin of this
 /// name, but for those of the host itself.
@@ -19,15 +19,15 @@ async fn lines(source: impl Into<Source>, name: &str, package: &str) -> Vec<(Lev
 }
 
 async fn relayed(
-    inner: Inner,
+    (inner, wire): (Inner, Wire),
     name: &str,
     options: &[&str],
     package: &str,
 ) -> Vec<(Level, String)> {
-    let name = format!("{name}-{inner:?}");
+    let name = format!("{name}-{inner:?}-{wire:?}");
     let renamed = Renamed::new(&name);
     let admit = renamed.admit.clone().into();
-    let source = inner.relayed_by(admit, "conformance-fixture", options);
+    let source = inner.relayed_by(wire, admit, "conformance-fixture", options);
     lines(source, &name, package).await
 }
 
@@ -35,57 +35,45 @@ fn line(level: Level, text: &str) -> (Level, String) {
     (level, text.to_owned())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lines_pass_at_their_level_from_info() {
-    guarded(async {
+over_both_wires! {
+    async fn lines_pass_at_their_level_from_info(wire: Wire) {
         let said = [
             line(Level::INFO, r#"an info line :: {"answer":42}"#),
             line(Level::WARN, "a warning line"),
             line(Level::ERROR, "an error line"),
         ];
         for inner in Inner::BOTH {
-            assert_eq!(relayed(inner, "logging", &[], "log").await, said);
+            assert_eq!(relayed((inner, wire), "logging", &[], "log").await, said);
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_could_move_the_cursor_is_escaped_once() {
-    guarded(async {
+    async fn what_could_move_the_cursor_is_escaped_once(wire: Wire) {
         let said = [line(Level::INFO, r"one\ntwo\r\u{1b}[2Jthree")];
         for inner in Inner::BOTH {
             assert_eq!(
-                relayed(inner, "injecting", &[], "log-injection").await,
+                relayed((inner, wire), "injecting", &[], "log-injection").await,
                 said
             );
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_plugin_prints_to_stderr_passes_too() {
-    guarded(async {
+    async fn what_the_plugin_prints_to_stderr_passes_too(wire: Wire) {
         let said = [line(Level::INFO, "a stray line of the policy")];
         assert_eq!(
-            relayed(Inner::Command, "printing", &[], "print").await,
+            relayed((Inner::Command, wire), "printing", &[], "print").await,
             said
         );
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failure_is_told_once_with_all_that_is_known() {
-    guarded(async {
-        let name = "failing";
+    async fn a_failure_is_told_once_with_all_that_is_known(wire: Wire) {
+        let name = &format!("failing-{wire:?}");
         let renamed = Renamed::new(name);
         let source = conformance::NativeCommand::new([
             renamed.admit.as_os_str(),
             "cipd-plugin".as_ref(),
             "--component=/does/not/exist".as_ref(),
-        ]);
+        ])
+        .wire(wire);
         let lines_of = Lines::collect();
         let plugin = Plugin::new(&host(), source);
         for package in ["a", "b", "c"] {
@@ -103,20 +91,15 @@ async fn a_failure_is_told_once_with_all_that_is_known() {
                 "  class: launch",
             ]
         );
-    })
-    .await;
-}
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_warning_about_the_options_reaches_the_client() {
-    guarded(async {
+    async fn a_warning_about_the_options_reaches_the_client(wire: Wire) {
         let options = ["--env", "NO_SUCH_VARIABLE"];
-        let heard = relayed(Inner::Command, "warning", &options, "allow/a").await;
+        let heard = relayed((Inner::Command, wire), "warning", &options, "allow/a").await;
         let warned = line(
             Level::WARN,
             r#"the variable is not set, so the plugin does not get it :: {"name":"\"NO_SUCH_VARIABLE\""}"#,
         );
         assert_eq!(heard, [warned]);
-    })
-    .await;
+    }
 }

@@ -1,7 +1,7 @@
 //! `admit cipd-plugin` as a plugin of a client, beside the plugin that it has judge.
 //!
 //! Here the client is our own host, which is told the same as it would be by the plugin
-//! itself. It speaks the stdio wire.
+//! itself, over either wire.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,

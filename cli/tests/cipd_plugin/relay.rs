@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use conformance::modes::{component, component_cache, native};
-use conformance::{CheckError, Class, Component, Detail, NativeCommand, Promise, Source};
+use conformance::{CheckError, Class, Component, Detail, NativeCommand, Promise, Source, Wire};
 use tempfile::TempDir;
 
 /// Who judges behind `admit cipd-plugin`.
@@ -28,13 +28,14 @@ impl Inner {
     }
 
     /// Returns `admit cipd-plugin` with these options, which has the plugin of this name judge.
-    pub(crate) fn relayed(self, plugin: &str, options: &[&str]) -> NativeCommand {
-        self.relayed_by(admit().into(), plugin, options)
+    pub(crate) fn relayed(self, wire: Wire, plugin: &str, options: &[&str]) -> NativeCommand {
+        self.relayed_by(wire, admit().into(), plugin, options)
     }
 
     /// As [`relayed`](Self::relayed), with `admit` under another name.
     pub(crate) fn relayed_by(
         self,
+        wire: Wire,
         admit: OsString,
         plugin: &str,
         options: &[&str],
@@ -50,13 +51,36 @@ impl Inner {
                 component(plugin).into(),
             ]),
         }
-        NativeCommand::new(argv)
+        NativeCommand::new(argv).wire(wire)
     }
 }
 
+/// Defines a test whose one body runs with a client of either wire, under its name.
+macro_rules! over_both_wires {
+    ($(async fn $name:ident($wire:ident: Wire) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            async fn body($wire: Wire) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn stdio() {
+                conformance::guarded(body(Wire::Stdio)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn grpc() {
+                conformance::guarded(body(Wire::Grpc)).await;
+            }
+        }
+    )*};
+}
+
+pub(crate) use over_both_wires;
+
 /// Returns `admit cipd-plugin` with these options and this command as the plugin.
-pub(crate) fn relayed_command(options: &[&str], command: &[OsString]) -> NativeCommand {
-    NativeCommand::new(argv(options, command))
+pub(crate) fn relayed_command(wire: Wire, options: &[&str], command: &[OsString]) -> NativeCommand {
+    NativeCommand::new(argv(options, command)).wire(wire)
 }
 
 /// Returns the command line of `admit cipd-plugin` with these options and this command.
