@@ -135,7 +135,7 @@ async fn good_packages_of_the_expected_host_are_admitted() {
         let boo = verdict("2", FAILED_PRECONDITION, "the plugin says boo");
         assert_eq!(plugin.verdict().await, boo);
         plugin
-            .send(Ok(admission("3", "https://other.example.com", "good/a")))
+            .send(admission("3", "https://other.example.com", "good/a"))
             .await;
         let unexpected = verdict("3", FAILED_PRECONDITION, "unexpected host");
         assert_eq!(plugin.verdict().await, unexpected);

@@ -169,8 +169,8 @@ impl Connection {
         admission_id: &str,
         outcome: Result<(), Status>,
     ) -> Result<(), Status> {
-        self.resolve(verdict::request(admission_id, outcome, SEND_LIMIT))
-            .await
+        let request = verdict::request(admission_id, outcome, SEND_LIMIT);
+        Ok(self.resolve(request).await?)
     }
 
     /// Has the host log a line.
@@ -181,7 +181,7 @@ impl Connection {
     pub async fn log(&self, severity: Severity, message: &str) -> Result<(), Status> {
         let severity = severity.word().to_owned();
         let message = message.to_owned();
-        self.write(LogRequest { severity, message }).await
+        Ok(self.write(LogRequest { severity, message }).await?)
     }
 
     /// Fetches a page of the metadata of the instance that `admission` is about.
@@ -212,7 +212,7 @@ impl Connection {
     pub(super) fn resolve(
         &self,
         request: ResolveAdmissionRequest,
-    ) -> impl Future<Output = Result<(), Status>> + Send + use<> {
+    ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let mut client = self.admissions.clone();
         async move { done(client.resolve_admission(request).await) }
     }
@@ -220,7 +220,7 @@ impl Connection {
     pub(super) fn write(
         &self,
         request: LogRequest,
-    ) -> impl Future<Output = Result<(), Status>> + Send + use<> {
+    ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let mut client = self.host.clone();
         async move { done(client.log(request).await) }
     }
@@ -228,7 +228,7 @@ impl Connection {
     pub(super) fn page(
         &self,
         request: ListMetadataRequest,
-    ) -> impl Future<Output = Result<ListMetadataResponse, Status>> + Send + use<> {
+    ) -> impl Future<Output = Result<ListMetadataResponse, Failure>> + Send + use<> {
         let mut client = self.host.clone();
         async move { done(client.list_metadata(request).await) }
     }
@@ -333,8 +333,6 @@ fn listen(input: Input) -> Result<(Handshake, StdinEnded), RunError> {
     Ok((handshake, ended))
 }
 
-fn done<T>(outcome: Result<Response<T>, tonic::Status>) -> Result<T, Status> {
-    outcome
-        .map(Response::into_inner)
-        .map_err(|status| Failure::from(status).into())
+fn done<T>(outcome: Result<Response<T>, tonic::Status>) -> Result<T, Failure> {
+    Ok(outcome?.into_inner())
 }

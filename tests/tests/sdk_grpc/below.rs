@@ -4,6 +4,7 @@ use std::process::ExitStatus;
 
 use conformance::guarded;
 use conformance::peer::host::{Behaviour, Event, PeerHost, Plugin, terminating};
+use tonic::Status;
 
 use crate::metadata::{entry, listed, page};
 use crate::{FAILED_PRECONDITION, verdict};
@@ -41,7 +42,7 @@ async fn a_plugin_without_the_loop_judges_until_the_stream_ends() {
         assert_eq!(plugin.line().await, ("debug".into(), "judged".into()));
         let denial = verdict("1", FAILED_PRECONDITION, "k0 k1; and on");
         assert_eq!(plugin.verdict().await, denial);
-        plugin.end_stream();
+        plugin.end_stream(Status::ok("")).await;
         let (exit, stderr) = plugin.exit().await;
         assert!(exit.success() && stderr.is_empty(), "{exit}, {stderr:?}");
     })
@@ -54,7 +55,7 @@ async fn a_plugin_without_the_loop_hears_how_the_stream_ends() {
         let host = PeerHost::start();
         let mut plugin = launch(&host, Behaviour::default()).await;
         plugin.connected().await;
-        plugin.send(Err(terminating())).await;
+        plugin.end_stream(terminating()).await;
         assert_failed(plugin.exit().await, "terminating");
 
         let mut host = PeerHost::start();

@@ -43,11 +43,11 @@ async fn a_stream_that_the_host_ends_well_ends_the_plugin_while_stdin_is_open() 
     guarded(async {
         for answered in [false, true] {
             let (_host, mut plugin) = started(answered, Behaviour::default()).await;
-            plugin.end_stream();
+            plugin.end_stream(Status::ok("")).await;
             assert_content(plugin.exit().await);
             for code in [Code::Aborted, Code::Cancelled, Code::Unavailable] {
                 let (_host, mut plugin) = started(answered, Behaviour::default()).await;
-                plugin.send(Err(Status::new(code, "enough"))).await;
+                plugin.end_stream(Status::new(code, "enough")).await;
                 assert_content(plugin.exit().await);
             }
         }
@@ -75,7 +75,7 @@ async fn every_other_status_of_the_stream_is_a_failure_that_names_it() {
         ] {
             for answered in [false, true] {
                 let (_host, mut plugin) = started(answered, Behaviour::default()).await;
-                plugin.send(Err(Status::new(code, "that is why"))).await;
+                plugin.end_stream(Status::new(code, "that is why")).await;
                 let text = format!("the host ended the conversation with {name}: that is why");
                 assert_failed(plugin.exit().await, &text);
             }
@@ -102,7 +102,7 @@ async fn a_check_that_runs_when_the_stream_ends_is_answered_before_the_plugin_en
         let (_host, mut plugin) = fixture(behaviour).await;
         plugin.ask("1", "metadata").await;
         assert!(matches!(plugin.event().await, Event::Listed(_)));
-        plugin.end_stream();
+        plugin.end_stream(Status::ok("")).await;
         release.send_replace(true);
         assert_eq!(plugin.verdict().await, verdict("1", 5, "nothing there"));
         assert_content(plugin.exit().await);
@@ -124,7 +124,7 @@ async fn the_end_of_stdin_ends_a_plugin_whose_checks_never_would() {
         plugin.ask("1", "hang").await;
         plugin.ask("2", "allow").await;
         plugin.verdict().await;
-        plugin.send(Err(terminating())).await;
+        plugin.end_stream(terminating()).await;
         plugin.end_stdin();
         assert_content(plugin.exit().await);
     })

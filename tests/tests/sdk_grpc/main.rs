@@ -6,6 +6,7 @@ mod ends;
 mod handshake;
 mod metadata;
 mod pings;
+mod wire;
 
 use conformance::modes::native;
 use conformance::peer::host::{Behaviour, PeerHost, Plugin};

@@ -44,7 +44,7 @@ pub(super) struct Session<'a> {
     closed: bool,
     lanes: Lanes,
     lines: FuturesUnordered<BoxFuture<'static, Speaker>>,
-    verdicts: FuturesUnordered<BoxFuture<'static, Result<(), Status>>>,
+    verdicts: FuturesUnordered<BoxFuture<'static, Result<(), Failure>>>,
     pages: FuturesUnordered<Abortable<BoxFuture<'static, ListMetadataReply>>>,
     /// The pages that are on their way.
     called: Vec<Page>,
@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
             call_id,
             result: Some(match outcome {
                 Ok(page) => PageOrStatus::Page(page),
-                Err(status) => PageOrStatus::Status(status.into()),
+                Err(failure) => PageOrStatus::Status(Status::from(failure).into()),
             }),
         });
         let (abort, registration) = AbortHandle::new_pair();
@@ -196,10 +196,15 @@ impl<'a> Session<'a> {
         let mut any = false;
         while let Poll::Ready(Some(outcome)) = self.verdicts.poll_next_unpin(cx) {
             any = true;
-            // What the host does not want to hear any more is not lost.
-            if let (Err(source), Some(_), false) = (outcome, &self.admissions, self.closed) {
-                let owed = self.conversation.owed();
-                return Err(RunError::Verdict { owed, source });
+            match outcome {
+                // What the host does not want to hear any more is not lost.
+                _ if self.closed || self.admissions.is_none() => {}
+                Ok(()) => {}
+                Err(Failure::Lost(why)) => self.lost(why)?,
+                Err(Failure::Host(source)) => {
+                    let owed = self.conversation.owed();
+                    return Err(RunError::Verdict { owed, source });
+                }
             }
             self.conversation.wrote(1);
         }

@@ -23,7 +23,7 @@ pub struct Plugin {
     stdin: Option<ChildStdin>,
     ticket: String,
     desks: Desks,
-    admissions: Option<mpsc::Sender<Result<Admission, Status>>>,
+    admissions: mpsc::Sender<Result<Admission, Status>>,
     events: mpsc::Receiver<Event>,
 }
 
@@ -78,7 +78,7 @@ impl PeerHost {
             child,
             ticket,
             desks: Arc::clone(&self.desks),
-            admissions: Some(admissions),
+            admissions,
             events: from_plugin,
         }
     }
@@ -89,6 +89,12 @@ impl Plugin {
     #[must_use]
     pub fn handshake(&self, port: u16) -> String {
         format!("{{\"port\":{port}, \"ticket\":\"{}\"}}\n", self.ticket)
+    }
+
+    /// Returns what each call has to carry.
+    #[must_use]
+    pub fn ticket(&self) -> &str {
+        &self.ticket
     }
 
     /// Writes to stdin.
@@ -111,6 +117,25 @@ impl Plugin {
             Event::Connected(_) => {}
             other => panic!("{other:?} comes before it is connected"),
         }
+    }
+
+    /// Waits until the plugin has written this line to stderr.
+    ///
+    /// # Panics
+    ///
+    /// If it writes another.
+    pub async fn says(&mut self, line: &str) {
+        let stderr = self
+            .child
+            .stderr
+            .as_mut()
+            .expect("nobody waits for the exit");
+        let mut said = vec![0; line.len() + 1];
+        stderr
+            .read_exact(&mut said)
+            .await
+            .expect("it has more to say");
+        assert_eq!(String::from_utf8_lossy(&said), format!("{line}\n"));
     }
 
     /// Waits for what the plugin does next.
@@ -153,23 +178,20 @@ impl Plugin {
 
     /// Sends an admission of the host's own service.
     pub async fn ask(&self, id: &str, package: &str) {
-        self.send(Ok(admission(id, SERVICE_URL, package))).await;
+        self.send(admission(id, SERVICE_URL, package)).await;
     }
 
-    /// Sends an admission, or ends the stream with a status.
-    ///
-    /// # Panics
-    ///
-    /// If the stream has been ended.
-    pub async fn send(&self, next: Result<Admission, Status>) {
-        let admissions = self.admissions.as_ref().expect("the stream is open");
+    /// Sends an admission.
+    pub async fn send(&self, admission: Admission) {
         // A plugin that is gone gets nothing more.
-        let _ = admissions.send(next).await;
+        let _ = self.admissions.send(Ok(admission)).await;
     }
 
-    /// Ends the stream of admissions with OK.
-    pub fn end_stream(&mut self) {
-        self.admissions = None;
+    /// Ends the stream of admissions, and waits until the status is on its way.
+    pub async fn end_stream(&self, status: Status) {
+        // A stream that has ended stays so.
+        let _ = self.admissions.send(Err(status)).await;
+        self.admissions.closed().await;
     }
 
     /// Takes the ticket back, as the reference does when it ends a plugin.
@@ -203,7 +225,8 @@ impl Plugin {
 
     /// Closes the plugin as the reference does. Returns its exit and what stderr had.
     pub async fn close(&mut self) -> (ExitStatus, String) {
-        self.send(Err(terminating())).await;
+        // One that does not list any has no stream that could end.
+        let _ = self.admissions.send(Err(terminating())).await;
         self.revoke();
         self.end_stdin();
         self.exit().await

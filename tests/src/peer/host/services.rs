@@ -10,8 +10,9 @@ use admission_proto::wire::plugin::{
     ResolveAdmissionRequest,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use tokio::sync::mpsc;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::{Desk, Desks, Event, SERVICE_URL, lock};
 
@@ -91,12 +92,12 @@ impl Admissions for Services {
             return Err(Status::failed_precondition(message));
         }
         // The reference sends the head of its response with the first admission only.
-        let Some(first) = admissions.recv().await else {
+        let Some(first) = next(&mut admissions).await else {
             return Ok(Response::new(stream::empty().boxed()));
         };
         let first = first?;
         let rest = stream::unfold(admissions, async |mut admissions| {
-            let next = admissions.recv().await?;
+            let next = next(&mut admissions).await?;
             Some((next, admissions))
         });
         let all = stream::once(async { Ok(first) }).chain(rest);
@@ -111,4 +112,14 @@ impl Admissions for Services {
         desk.tell(Event::Resolved(request.into_inner())).await;
         desk.behaviour.verdicts.clone().map(Response::new)
     }
+}
+
+/// Waits for the next admission, or the end of the stream that its test wants.
+async fn next(
+    admissions: &mut mpsc::Receiver<Result<Admission, Status>>,
+) -> Option<Result<Admission, Status>> {
+    admissions
+        .recv()
+        .await
+        .filter(|next| !matches!(next, Err(status) if status.code() == Code::Ok))
 }
