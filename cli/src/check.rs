@@ -61,7 +61,11 @@ pub(crate) fn run(job: Job, terminal: &Terminal) -> anyhow::Result<ExitCode> {
         Some(url) => url.clone(),
         None => inputs.service_url(chosen.service_url.clone().unwrap_or_default())?,
     };
-    let repository = repository::open(job.metadata, service_url.as_str(), job.asking.patience.timeout)?;
+    let repository = repository::open(
+        job.metadata,
+        service_url.as_str(),
+        job.asking.patience.timeout,
+    )?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()

@@ -219,21 +219,25 @@ async fn a_token_command_that_fails_is_the_policy_s_error() {
 async fn what_cannot_be_used_is_refused_before_anything_is_started() {
     guarded(async {
         let absent = "caused by: No such file or directory (os error 2)";
+        let no_root_url = |url: &str| {
+            format!(
+                "error: invalid value '{url}' for '--service-url <URL>': expecting a root URL such \
+                 as https://chrome-infra-packages.appspot.com, not {url:?}\n\nFor more \
+                 information, try '--help'.\n"
+            )
+        };
         for (url, options, error) in [
-            (
-                "cipd.example",
-                &[][..],
-                "error: not a URL: `cipd.example`\n  caused by: relative URL without a base\n".to_owned(),
-            ),
+            ("cipd.example", &[][..], no_root_url("cipd.example")),
             (
                 "https://cipd.example/prpc",
                 &[],
-                "error: `https://cipd.example/prpc` does not name a CIPD service: only scheme, host and port do, as in https://host.example\n".to_owned(),
+                no_root_url("https://cipd.example/prpc"),
             ),
             (
                 "http://cipd.example",
                 &["--auth-token-command", "print"],
-                "error: tokens would be readable on the way to http://cipd.example: use https\n".to_owned(),
+                "error: tokens would be readable on the way to http://cipd.example: use https\n"
+                    .to_owned(),
             ),
             (
                 "https://cipd.example",

@@ -348,6 +348,18 @@ tests! {
         assert!(service.requests().is_empty());
     }
 
+    async fn another_service_is_not_asked_on_behalf_of_this_one() {
+        let (service, repository) = start(page());
+        let mut own = request();
+        own.service_url = format!("{}/", service.url());
+        repository.list_metadata(own).await.expect("an answer");
+        let mut other = request();
+        other.service_url = "https://other.example.com".into();
+        let error = repository.list_metadata(other).await.expect_err("refused");
+        assert_eq!(error.code, Code::PERMISSION_DENIED);
+        assert_eq!(service.requests().len(), 1);
+    }
+
     async fn an_unreachable_service_is_named() {
         let port = ClosedPort::take();
         let options = PrpcOptions::new(port.url()).deadline(Duration::from_millis(10));

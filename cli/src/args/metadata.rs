@@ -80,7 +80,9 @@ mod tests {
     fn metadata(args: &[&str]) -> Result<Metadata, String> {
         let line = ["admit", "check"].iter().chain(args).chain(&["--", "./p"]);
         let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
-        let Command::Check(args) = cli.command;
+        let Command::Check(args) = cli.command else {
+            panic!("another command");
+        };
         let job = args.into_job().map_err(|error| error.to_string())?;
         Ok(job.metadata)
     }

@@ -36,6 +36,9 @@ const MEDIA_TYPE: &str = "application/prpc; encoding=binary";
 /// together have a limited number of retries. Needs a tokio runtime with its I/O and time
 /// drivers on, as a host has. Drop the future of a call to cancel it.
 ///
+/// It answers for its own service: a request that names another one is refused with
+/// PERMISSION_DENIED, and one that names none is for its own.
+///
 /// TLS trusts what the system trusts, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name in
 /// its place. A redirect is not followed. A token is sent over
 /// https, or to this machine, only.
@@ -72,6 +75,11 @@ impl PrpcRepository {
     }
 
     async fn list(&self, request: ListMetadata) -> Result<MetadataPage, Status> {
+        let service = self.connection.url();
+        if !request.service_url.is_empty() && !service.is(&request.service_url) {
+            let text = format!("this repository is that of {service} alone");
+            return Err(Status::new(Code::PERMISSION_DENIED, text));
+        }
         // The service may stumble over a digest of a wrong length rather than refuse it.
         request.pin()?;
         let request = request::encode(request);

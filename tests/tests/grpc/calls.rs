@@ -1,9 +1,13 @@
 //! What is called, and what that does.
 
-use admission_host::{Class, Code, Exit, InstanceMetadata, MemoryRepository, PluginState};
+use admission_host::{
+    Class, Code, Exit, Host, InstanceMetadata, LogLevel, MemoryRepository, PluginState,
+};
 use conformance::logs::Lines;
 use conformance::repositories::{Counted, Failing, Stuck};
-use conformance::{GRACE, Plugin, Status, error_of, eventually, guarded, host, host_with, pin};
+use conformance::{
+    GRACE, Plugin, Status, error_of, eventually, guarded, host, host_with, options, pin,
+};
 use futures_util::future::join_all;
 use tracing::Level;
 
@@ -92,7 +96,8 @@ tests! {
 
     async fn severities_are_the_references_words() {
         let lines = Lines::collect();
-        let plugin = Plugin::new(&host(), peer(""));
+        let host = Host::new(options().plugin_log_level(LogLevel::Debug));
+        let plugin = Plugin::new(&host, peer(""));
         plugin.check_admission(&pin("log/a")).wait().await.expect("admitted");
         let said: Vec<_> = lines
             .of_plugin("peer")

@@ -24,6 +24,7 @@ const MOST: u128 = 99_999_999;
 /// those of the plugin's request would name others.
 pub(super) fn encode(request: ListMetadata) -> Bytes {
     let ListMetadata {
+        service_url: _,
         package,
         instance,
         keys,

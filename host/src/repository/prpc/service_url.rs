@@ -41,6 +41,11 @@ impl ServiceUrl {
         url
     }
 
+    /// Tells whether `url` is another spelling of this one.
+    pub(super) fn is(&self, url: &str) -> bool {
+        Url::parse(url).is_ok_and(|url| url == self.0)
+    }
+
     /// Tells whether nobody on the way can read along.
     pub(super) fn is_private(&self) -> bool {
         self.is_https() || self.is_loopback()
