@@ -7,6 +7,7 @@ mod connection;
 mod gate;
 mod incoming;
 mod line;
+mod portions;
 mod server;
 mod services;
 mod status;

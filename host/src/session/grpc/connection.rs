@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::gate::Gate;
+use super::portions::{Allowance, Portions};
 use super::visitor::Visitor;
 
 /// How long a connection may be silent before it is asked whether it is still there: the
@@ -40,6 +41,7 @@ pub(super) async fn serve(stream: TcpStream, visitor: Arc<Visitor>) {
     // Verdicts are small, and waited for.
     let _slower = stream.set_nodelay(true);
     let calls = Calls::default();
+    let allowance = Allowance::default();
     let connection = http2::Builder::new(calls.clone())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
@@ -49,26 +51,38 @@ pub(super) async fn serve(stream: TcpStream, visitor: Arc<Visitor>) {
         .initial_stream_window_size(CALL_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), Gate::new(Arc::clone(&visitor)));
+        .serve_connection(
+            TokioIo::new(Portions::new(stream, allowance.clone())),
+            Gate::new(Arc::clone(&visitor)),
+        );
     tokio::select! {
         biased;
-        () = drive(connection, calls) => {}
+        () = drive(connection, calls, allowance) => {}
         () = visitor.dismissed() => {}
     }
 }
 
 /// Polls the connection and its calls in turn, for as long as anything moves. They have
 /// one task together: a verdict costs no task switch, and no lock is fought for.
-async fn drive<E>(connection: impl Future<Output = Result<(), E>>, calls: Calls) {
+///
+/// By turns and in portions, or h2 would read all that the plugin has sent before anything
+/// of it is served; and where that is very much, take it for an attack.
+async fn drive<E>(
+    connection: impl Future<Output = Result<(), E>>,
+    calls: Calls,
+    allowance: Allowance,
+) {
     let mut connection = pin!(connection);
     let mut waiting = FuturesUnordered::new();
     poll_fn(|cx| {
         loop {
+            allowance.renew();
             // Why it has ended is of no interest: the plugin's end tells more.
             if let Poll::Ready(_ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(());
             }
-            if !calls.poll(cx, &mut waiting) {
+            let moved = calls.poll(cx, &mut waiting);
+            if !moved && !allowance.is_used_up() {
                 return Poll::Pending;
             }
         }

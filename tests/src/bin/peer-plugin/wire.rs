@@ -54,7 +54,9 @@ impl Handshake {
         Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))
             .expect("an address")
             .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(8 << 20)
+            // h2 ends a connection that is owed the reading of many small messages, and
+            // allows for half of this.
+            .initial_connection_window_size(64 << 20)
             .connect_lazy()
     }
 
