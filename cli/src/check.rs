@@ -203,14 +203,11 @@ impl<'a> Check<'a> {
 
     fn mention_silence(&self) {
         if matches!(self.plugin.state(), PluginState::Launching) {
-            let look_at = match self.kind {
-                Kind::Command => "is it an admission plugin, and does it start up at all?",
-                Kind::Component => "a large one takes its time to be compiled once",
-            };
             warn!(
-                "the plugin `{}` has not connected after {} s: {look_at}",
+                "the plugin `{}` has not connected after {} s: {}",
                 self.plugin.name(),
-                SILENCE.as_secs()
+                SILENCE.as_secs(),
+                hint::about_silence(self.kind)
             );
         }
     }
@@ -218,7 +215,7 @@ impl<'a> Check<'a> {
     /// Says what concerns all pins together.
     fn report(&self, tally: &Tally, took: Duration) {
         if let Some(failure) = tally.plugin_failure() {
-            let hint = hint::what_next(failure.class(), self.kind);
+            let hint = hint::about_plugin(failure, self.kind);
             let failure = describe_plugin_failure(failure, hint);
             self.terminal.say(&format!("error: {failure}"));
         }

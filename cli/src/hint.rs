@@ -1,22 +1,56 @@
 //! What to do next when a plugin fails.
 
-use admission_host::Class;
+use admission_host::{CheckError, Class};
+
+use crate::args::Wire;
 
 /// What kind of plugin it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Command,
+    /// A program that is talked to like this.
+    Command(Wire),
     Component,
+}
+
+/// Says what to do next about a plugin that failed, if there is something to say.
+pub(crate) fn about_plugin(failure: &CheckError, kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Command(wire) if failure.ended_before_connecting() => Some(match wire {
+            Wire::Stdio => {
+                "the plugin ended before it connected; one that is made for cipd needs --wire grpc, one that needs more of the environment --env NAME, and -vv shows all that it logs"
+            }
+            Wire::Grpc => {
+                "the plugin ended before it connected; one that is not made for cipd may need --wire stdio, one that needs more of the environment --env NAME, and -vv shows all that it logs"
+            }
+        }),
+        _ => what_next(failure.class(), kind),
+    }
+}
+
+/// Says what to look at while a plugin does not connect.
+pub(crate) fn about_silence(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Command(Wire::Stdio) => {
+            "is it an admission plugin, and does it start up at all? one that is made for cipd needs --wire grpc"
+        }
+        Kind::Command(Wire::Grpc) => {
+            "is it an admission plugin, and does it start up at all? one that is not made for cipd may need --wire stdio"
+        }
+        Kind::Component => "a large one takes its time to be compiled once",
+    }
 }
 
 /// Says what to do next about a failure of `class`, if there is something to say.
 pub(crate) fn what_next(class: Class, kind: Kind) -> Option<&'static str> {
     Some(match (class, kind) {
-        (Class::Launch, Kind::Command) => {
+        (Class::Launch, Kind::Command(_)) => {
             "check that COMMAND exists and may be executed; a name without a slash is looked for in PATH"
         }
         (Class::Launch, Kind::Component) => {
             "the file must be a WASI 0.2 component; a Rust program becomes one with `cargo build --target wasm32-wasip2`"
+        }
+        (Class::HandshakeTimeout, Kind::Command(Wire::Stdio)) => {
+            "the plugin runs but never said that it is ready; one that is made for cipd needs --wire grpc, and one built with the SDK says so as soon as it calls run_plugin"
         }
         (Class::HandshakeTimeout, _) => {
             "the plugin runs but never said that it is ready; a plugin built with the SDK does so as soon as it calls run_plugin"

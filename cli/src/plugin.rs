@@ -51,7 +51,7 @@ pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Ch
             )));
             Ok(Chosen {
                 service_url: config.service_url,
-                ..native(command(config.argv, Wire::Grpc, env, true))
+                ..native(config.argv, Wire::Grpc, env, true)
             })
         }
     }
@@ -66,7 +66,7 @@ pub(crate) fn choose_given(args: GivenPlugin) -> Chosen {
             wire,
             env,
             inherit_env,
-        } => native(command(argv, wire, env, inherit_env)),
+        } => native(argv, wire, env, inherit_env),
         GivenPlugin::Component {
             file,
             cache,
@@ -110,10 +110,10 @@ impl Chosen {
     }
 }
 
-fn native(command: NativeCommand) -> Chosen {
+fn native(argv: Vec<OsString>, wire: Wire, env: Vec<Variable>, inherit_env: bool) -> Chosen {
     Chosen {
-        source: Source::from(command),
-        kind: Kind::Command,
+        source: Source::from(command(argv, wire, env, inherit_env)),
+        kind: Kind::Command(wire),
         component_cache: None,
         service_url: None,
     }

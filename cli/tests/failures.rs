@@ -54,9 +54,20 @@ fn a_plugin_that_ends_early_is_reported_once_with_its_last_words() {
   exit: exit status 3
   the last that it wrote to stderr:
     | no policy configured
-  hint: run again with -vv to see all that the plugin logs before it ends
+  hint: the plugin ended before it connected; one that is made for cipd needs --wire grpc, one that needs more of the environment --env NAME, and -vv shows all that it logs
 "
     );
+}
+
+#[test]
+fn an_end_before_connecting_suggests_the_other_wire() {
+    let run = admit(&["--quiet", "--wire", "grpc"], &FAILING)
+        .output()
+        .unwrap();
+
+    assert_eq!(run.status.code(), Some(2));
+    let hint = "  hint: the plugin ended before it connected; one that is not made for cipd may need --wire stdio, one that needs more of the environment --env NAME, and -vv shows all that it logs\n";
+    assert!(text(&run.stderr).ends_with(hint), "{run:?}");
 }
 
 #[test]

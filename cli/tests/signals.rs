@@ -129,7 +129,7 @@ fn a_plugin_that_stays_silent_is_mentioned_while_it_is_waited_for() {
     stderr.read_line(&mut line).unwrap();
     assert!(
         line.ends_with(
-            "the plugin `sh` has not connected after 3 s: is it an admission plugin, and does it start up at all?\n"
+            "the plugin `sh` has not connected after 3 s: is it an admission plugin, and does it start up at all? one that is made for cipd needs --wire grpc\n"
         ),
         "{line}"
     );

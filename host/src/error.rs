@@ -70,6 +70,7 @@ struct Inner {
     class: Class,
     text: String,
     exit: Option<Exit>,
+    connected: bool,
     stderr_tail: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -119,6 +120,16 @@ impl CheckError {
         }
     }
 
+    /// Tells whether it is that the plugin ended before it had connected: it may be made
+    /// for another [`Wire`](crate::Wire), or miss something of its environment.
+    #[must_use]
+    pub fn ended_before_connecting(&self) -> bool {
+        match self {
+            Self::Plugin(error) => error.0.exit.is_some() && !error.0.connected,
+            _ => false,
+        }
+    }
+
     /// Returns the last that the plugin wrote to stderr, escaped, or nothing.
     #[must_use]
     pub fn stderr_tail(&self) -> &str {
@@ -136,6 +147,7 @@ impl PluginError {
             class,
             text: text.into(),
             exit: None,
+            connected: true,
             stderr_tail: String::new(),
             source: None,
         }))
@@ -146,6 +158,10 @@ impl PluginError {
             inner.exit = exit;
             inner.stderr_tail = stderr_tail;
         })
+    }
+
+    pub(crate) fn before_connecting(self) -> Self {
+        self.change(|inner| inner.connected = false)
     }
 
     pub(crate) fn with_source(self, source: impl Error + Send + Sync + 'static) -> Self {

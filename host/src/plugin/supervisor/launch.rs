@@ -74,6 +74,7 @@ async fn time_to_kill(core: &Core) {
 
 /// Ends a life that had not begun, with an error.
 pub(super) fn fail_to_start(core: &Core, error: PluginError) {
+    let error = error.before_connecting();
     let plugin = &*core.name;
     if core.life.fail(&error) {
         tracing::warn!(target: END, plugin, %error, "the admission plugin failed to start");
