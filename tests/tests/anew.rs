@@ -5,7 +5,7 @@ use std::sync::Arc;
 use conformance::repositories::{Counted, Gated, Recorded, Scripted};
 use conformance::{
     Class, Code, GRACE, InstanceMetadata, Mode, Pin, Plugin, PluginState, Promise, Repository,
-    error_of, eventually, host, host_with, in_every_mode, pin,
+    error_of, eventually, host, host_with, in_every_stdio_mode, pin,
 };
 
 const HERE: &str = "https://here.example.com";
@@ -20,7 +20,7 @@ fn only(key: &str) -> Recorded {
     Recorded::answering(vec![InstanceMetadata::new(key, "value")])
 }
 
-in_every_mode! {
+in_every_stdio_mode! {
     async fn each_check_has_its_own_service_and_metadata(mode: Mode) {
         let hosts_own = Counted::default();
         let plugin = Plugin::new(&host_with(hosts_own.clone()), mode.fixture(""));
