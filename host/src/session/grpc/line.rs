@@ -4,10 +4,14 @@
 //! a plugin is answered to has had its effect by then: verdicts and log lines take it at
 //! once, where the call is served, and cost no task switch.
 
+mod admissions;
+mod calls;
+mod counts;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use admission_proto::Status;
@@ -17,24 +21,14 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::admissions::Admissions;
+pub(super) use self::counts::{Claim, Connected, Unwritten};
 use crate::log::LogLevel;
-use crate::session::{Event, Hearer, MetadataCall, Violation, version_mismatch};
+use crate::session::{Event, Hearer, Violation, version_mismatch};
 
 /// Admissions that wait for the stream. What is beyond them stays with the checks, where
 /// it costs no more, until half of these are taken.
 const QUEUE: usize = 1_024;
-
-/// Bytes of calls for metadata that the session has not seen yet.
-const MAX_UNSEEN: usize = 8 << 20;
-
-/// Connections that one plugin may have. One is what it needs.
-const MAX_CONNECTIONS: usize = 64;
-
-/// Bytes of messages that may be on their way to us at once.
-const MAX_INCOMING: usize = 64 << 20;
-
-/// What the end of the stream of admissions means for checks, if the plugin lives on.
-const STREAM_ENDED: &str = "the admission plugin is terminating";
 
 /// One plugin as its calls reach it.
 pub(super) struct Line {
@@ -87,31 +81,6 @@ enum Stage {
 /// What a call for metadata is answered with.
 pub(super) type Answer = Result<(ListMetadataResponse, Unwritten), Status>;
 
-/// Counts an answer as not written until it is dropped.
-pub(super) struct Unwritten {
-    line: Arc<Line>,
-    bytes: usize,
-}
-
-/// Room for a message that is read. Dropping it gives the room back.
-pub(super) struct Claim {
-    line: Arc<Line>,
-    bytes: usize,
-}
-
-/// A call for metadata that waits. Dropping it cancels the call.
-pub(super) struct Call<'a> {
-    line: &'a Line,
-    id: u64,
-    answer: oneshot::Receiver<Answer>,
-}
-
-/// The stream of admissions. Dropping it ends what the plugin gets.
-pub(super) struct Admissions(Arc<Line>);
-
-/// A connection of the plugin. Dropping it tells that there is one fewer.
-pub(super) struct Connected(Arc<Line>);
-
 // What the plugin does.
 impl Line {
     pub(super) fn new(hearer: Arc<dyn Hearer>) -> Self {
@@ -124,24 +93,6 @@ impl Line {
             unwritten: AtomicUsize::new(0),
             gone: CancellationToken::new(),
         }
-    }
-
-    /// Counts one more connection, unless there are too many.
-    pub(super) fn connect(self: &Arc<Self>) -> Option<Connected> {
-        let more = |connections| (connections < MAX_CONNECTIONS).then_some(connections + 1);
-        let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
-        let counted = self.connections.fetch_update(set, fetch, more);
-        counted.is_ok().then(|| Connected(Arc::clone(self)))
-    }
-
-    /// Makes room for a message that is to be read, if there is some.
-    pub(super) fn claim(self: &Arc<Self>, bytes: usize) -> Option<Claim> {
-        let before = self.incoming.fetch_add(bytes, Ordering::AcqRel);
-        let claim = Claim {
-            line: Arc::clone(self),
-            bytes,
-        };
-        (before + bytes <= MAX_INCOMING).then_some(claim)
     }
 
     /// Waits until the plugin is gone, and its connections are to be cut.
@@ -199,32 +150,6 @@ impl Line {
         if !deaf {
             self.hearer.logged(level, message);
         }
-    }
-
-    /// Hands a call of `size` bytes to the session; `None` if too much waits for it.
-    pub(super) fn call(&self, mut call: MetadataCall, size: usize) -> Result<Call<'_>, Status> {
-        let (sender, answer) = oneshot::channel();
-        let mut state = self.lock();
-        if state.stage == Stage::Finishing || state.deaf {
-            return Err(finishing());
-        }
-        if state.unseen + size > MAX_UNSEEN {
-            let text = "too many metadata calls at once";
-            return Err(Status::new(admission_proto::Code::RESOURCE_EXHAUSTED, text));
-        }
-        let id = state.next_call;
-        call.call_id = id;
-        state.next_call += 1;
-        state.unseen += size;
-        state.calls.insert(id, sender);
-        state.events.push(Event::MetadataCall(call));
-        drop(state);
-        self.session.wake();
-        Ok(Call {
-            line: self,
-            id,
-            answer,
-        })
     }
 }
 
@@ -315,102 +240,6 @@ impl Line {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Call<'_> {
-    /// Waits for the answer; `None` if the plugin is to finish.
-    pub(super) async fn answer(mut self) -> Answer {
-        (&mut self.answer)
-            .await
-            .unwrap_or_else(|_| Err(finishing()))
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        let mut state = self.line.lock();
-        let unanswered = state.calls.remove(&self.id);
-        if unanswered.is_some() {
-            state.events.push(Event::CallCancelled { call_id: self.id });
-            drop(state);
-            self.line.session.wake();
-        }
-    }
-}
-
-impl futures_util::Stream for Admissions {
-    type Item = Result<Admission, tonic::Status>;
-
-    fn poll_next(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let line = &self.0;
-        let mut state = line.lock();
-        if state.stage == Stage::Finishing {
-            return Poll::Ready(Some(Err(terminating())));
-        }
-        let Some(admission) = state.queue.pop_front() else {
-            state.stream = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        let has_room = state.full && state.queue.len() <= QUEUE / 2;
-        if has_room {
-            state.full = false;
-            drop(state);
-            line.session.wake();
-        }
-        Poll::Ready(Some(Ok(admission)))
-    }
-}
-
-impl Drop for Admissions {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.stream = None;
-        if state.stage == Stage::Streaming {
-            state.stage = Stage::Streamed;
-            state.queue = VecDeque::new();
-            state.events.push(Event::OutputEnded { text: STREAM_ENDED });
-            drop(state);
-            self.0.session.wake();
-        }
-    }
-}
-
-impl Unwritten {
-    fn new(line: &Arc<Line>, bytes: usize) -> Self {
-        line.unwritten.fetch_add(bytes, Ordering::AcqRel);
-        Self {
-            line: Arc::clone(line),
-            bytes,
-        }
-    }
-}
-
-impl Drop for Unwritten {
-    fn drop(&mut self) {
-        self.line.unwritten.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.line.session.wake();
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.line.incoming.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
-}
-
-impl std::ops::Deref for Connected {
-    type Target = Arc<Line>;
-
-    fn deref(&self) -> &Arc<Line> {
-        &self.0
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
-        self.0.session.wake();
     }
 }
 

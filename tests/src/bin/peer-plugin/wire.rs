@@ -53,7 +53,7 @@ impl Handshake {
     pub(crate) fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))
             .expect("an address")
-            .initial_stream_window_size(1 << 20)
+            .initial_stream_window_size(64 << 20)
             // h2 ends a connection that is owed the reading of many small messages, and
             // allows for half of this.
             .initial_connection_window_size(64 << 20)
