@@ -174,7 +174,8 @@ impl PluginOptions {
     }
 
     /// Sets how many undecided admissions may be out at the plugin at once; 16,384
-    /// unless this is called, and never less than 1.
+    /// unless this is called, and never less than 1. On [`Wire::Grpc`](crate::Wire::Grpc)
+    /// the plugin's own flow control is the limit.
     #[must_use]
     pub fn window(mut self, admissions: usize) -> Self {
         self.window = admissions.max(1);
