@@ -81,6 +81,7 @@ fn programs() -> Vec<(String, String)> {
     }
     cargo
         .env_remove("CARGO_MANIFEST_DIR")
+        .env_remove("OUT_DIR")
         .args(["test", "--workspace", "--no-run", "--locked", "--quiet"])
         .args(["--message-format", "json", "--profile", &profile()])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

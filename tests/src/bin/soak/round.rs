@@ -28,30 +28,38 @@ enum Ending {
     ClosedEarly(usize),
     /// Its handle is dropped after this many answers.
     Dropped(usize),
-    /// It ends by itself, in this way, when it comes to the check of this number.
+    /// It ends by itself, in this way, when it comes to the check of this number, amid all
+    /// the others.
     Dies(usize, &'static str),
+    /// It ends by itself, in this way, at a check that is asked after this many answers.
+    DiesAfter(usize, &'static str),
 }
+
+/// How a plugin may die.
+const DEATHS: [&str; 3] = ["exit", "abort", "kill"];
 
 impl Ending {
     /// Chooses an ending of a plugin that is asked `checks` times, such that most of
     /// them are answered.
     fn choose(random: &mut StdRng, checks: usize) -> Self {
         let late = random.random_range(checks * 19 / 20..checks);
+        let death = DEATHS[random.random_range(0..DEATHS.len())];
         match random.random_range(0..10) {
             0 => Self::Closed,
             1 | 2 => Self::ClosedEarly(late),
             3 => Self::Dropped(late),
-            4 | 5 => Self::Dies(late, "exit"),
-            6 | 7 => Self::Dies(late, "abort"),
-            _ => Self::Dies(late, "kill"),
+            4..=6 => Self::Dies(late, death),
+            _ => Self::DiesAfter(late, death),
         }
     }
 
-    /// Returns after how many answers the host ends it.
-    fn answers(self) -> usize {
+    /// Returns after how many answers something is to be done for it.
+    fn answers(self) -> Option<usize> {
         match self {
-            Self::ClosedEarly(answers) | Self::Dropped(answers) => answers,
-            Self::Closed | Self::Dies(..) => usize::MAX,
+            Self::ClosedEarly(answers) | Self::Dropped(answers) | Self::DiesAfter(answers, _) => {
+                Some(answers)
+            }
+            Self::Closed | Self::Dies(..) => None,
         }
     }
 }
@@ -68,22 +76,20 @@ pub(crate) async fn run(
     let ending = Ending::choose(random, checks);
     let plugin = Plugin::new(host, mode.fixture(""));
     let asked = ask(&plugin, number, checks, ending, random);
-    let mut waiting: FuturesUnordered<_> = asked
-        .iter()
-        .map(|(pin, promise)| {
-            let wait = promise.wait();
-            async move { (pin, wait.await) }
-        })
-        .collect();
+    let wait = |(pin, promise): (Pin, Promise)| async move {
+        let result = promise.wait().await;
+        (pin, result)
+    };
+    let mut waiting: FuturesUnordered<_> = asked.into_iter().map(wait).collect();
     let mut plugin = Some(plugin);
     let mut answers = 0;
     let mortal = !matches!(ending, Ending::Closed);
     let everything = async {
         while let Some((pin, result)) = waiting.next().await {
-            ledger.enter(pin, result, mortal);
+            ledger.enter(&pin, result, mortal);
             answers += 1;
-            if answers == ending.answers() {
-                end_early(&mut plugin, ending);
+            if ending.answers() == Some(answers) {
+                waiting.extend(end_early(&mut plugin, ending, number).map(wait));
             }
         }
     };
@@ -99,7 +105,8 @@ pub(crate) async fn run(
         plugin.close(GRACE).await;
     }
     ledger.plugins += 1;
-    ledger.killed += u64::from(matches!(ending, Ending::Dies(..)));
+    let dies = matches!(ending, Ending::Dies(..) | Ending::DiesAfter(..));
+    ledger.killed += u64::from(dies);
 }
 
 /// Asks in bursts, asks some pins twice, gives up some waits and clears the cache.
@@ -113,7 +120,7 @@ fn ask(
     let mut asked = Vec::with_capacity(checks);
     for n in 0..checks {
         let pin = match ending {
-            Ending::Dies(at, way) if at == n => pin(&format!("die/{way}/{number}")),
+            Ending::Dies(at, way) if at == n => fatal(way, number),
             _ => pin(&format!("hash/{number}/{n}")),
         };
         let promise = plugin.check_admission(&pin);
@@ -133,15 +140,27 @@ fn ask(
     asked
 }
 
-/// Ends the plugin; what it leaves undecided is aborted at once.
-fn end_early(plugin: &mut Option<Plugin>, ending: Ending) {
-    match ending {
-        Ending::ClosedEarly(_) => {
-            if let Some(plugin) = plugin {
-                // The closing goes on without its future.
-                drop(plugin.close(GRACE));
-            }
+/// Ends the plugin, which leaves undecided checks, or returns the check that it dies of.
+fn end_early(plugin: &mut Option<Plugin>, ending: Ending, number: u64) -> Option<(Pin, Promise)> {
+    match (ending, &plugin) {
+        (Ending::ClosedEarly(_), Some(plugin)) => {
+            // The closing goes on without its future.
+            drop(plugin.close(GRACE));
+            None
         }
-        _ => *plugin = None,
+        (Ending::DiesAfter(_, way), Some(plugin)) => {
+            let pin = fatal(way, number);
+            let promise = plugin.check_admission(&pin);
+            Some((pin, promise))
+        }
+        _ => {
+            *plugin = None;
+            None
+        }
     }
+}
+
+/// Returns the pin of which the fixture dies.
+fn fatal(way: &str, number: u64) -> Pin {
+    pin(&format!("die/{way}/{number}"))
 }
