@@ -4,7 +4,15 @@ use admission_proto::wire::plugin::{ListMetadataRequest, ListMetadataResponse};
 use admission_proto::wire::{Message, cipd};
 use admission_proto::{Code, ObjectRef, Status, frame};
 
+use super::bound;
 use crate::repository::{ListMetadata, MetadataPage};
+
+/// Longest message of a refusal, in bytes. With the details it must fit into the 16 KiB of
+/// headers that many gRPC peers accept, three bytes for one where it is escaped.
+const MAX_MESSAGE: usize = 2 << 10;
+
+/// Most bytes of details of a refusal.
+const MAX_DETAILS: usize = 4 << 10;
 
 /// Reads what is asked.
 ///
@@ -34,6 +42,17 @@ pub(super) fn response(page: MetadataPage) -> ListMetadataResponse {
             .collect(),
         next_page_token: page.next_page_token,
     }
+}
+
+/// Makes of the error that a call ends with what each wire can say, so that a policy is
+/// told the same over all of them.
+pub(super) fn refusal(mut status: Status) -> Status {
+    // gRPC has no others. OK is an error all the same, and must not look like a page.
+    if !(1..=16).contains(&status.code.number()) {
+        status.code = Code::UNKNOWN;
+    }
+    bound(&mut status, MAX_MESSAGE, MAX_DETAILS);
+    status
 }
 
 /// Returns how many bytes a message takes.

@@ -233,7 +233,7 @@ impl Replies for StdioSession {
 fn reply_frame(call_id: u64, page: Result<MetadataPage, Status>) -> HostFrame {
     let result = match page {
         Ok(page) => list_metadata_reply::Result::Page(listing::response(page)),
-        Err(status) => list_metadata_reply::Result::Status(status.into()),
+        Err(status) => list_metadata_reply::Result::Status(listing::refusal(status).into()),
     };
     let reply = ListMetadataReply {
         call_id,
