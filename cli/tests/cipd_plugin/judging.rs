@@ -1,7 +1,5 @@
 //! What the plugin answers, and what it asks.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use conformance::modes::native;
@@ -11,6 +9,7 @@ use conformance::{
     Wire, eventually, host, host_with, options, pin,
 };
 
+use crate::demo;
 use crate::relay::{Inner, Told, over_both_wires, relayed_command, told};
 
 /// Asks the same of the plugin itself and of `admit cipd-plugin`, and returns what both say.
@@ -41,28 +40,11 @@ fn pins(packages: &[&str]) -> Vec<Pin> {
     packages.iter().map(|package| pin(package)).collect()
 }
 
-fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/wasm-policy/demo")
-}
-
-/// Reads a resolved-versions file: package, version and instance ID in lines of their own.
-fn demo_pins() -> Vec<Pin> {
-    let text = fs::read_to_string(demo().join("cipd.versions")).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let lines: Vec<_> = lines.collect();
-    let entries = lines.split(|line| line.trim().is_empty());
-    let pins = entries.filter_map(|entry| match entry {
-        [package, _, instance] => Some(Pin::new(package.trim(), instance.trim()).unwrap()),
-        _ => None,
-    });
-    pins.collect()
-}
-
 over_both_wires! {
     async fn the_example_policy_judges_as_it_does_without_it(wire: Wire) {
-        let pins = demo_pins();
+        let pins = demo::pins();
         for inner in Inner::BOTH {
-            let metadata = JsonRepository::from_file(demo().join("metadata.json")).unwrap();
+            let metadata = JsonRepository::from_file(demo::folder().join("metadata.json")).unwrap();
             let outcomes = both(&host_with(metadata), (inner, wire), "wasm-policy", &pins).await;
             let denied = outcomes.iter().flatten().count();
             assert!(0 < denied && denied < outcomes.len(), "{outcomes:?}");

@@ -8,8 +8,10 @@
     reason = "a test makes its own files, and fails where anything is amiss"
 )]
 
+mod demo;
 mod ends;
 mod failures;
+mod five_ways;
 mod judging;
 mod logging;
 mod relay;
