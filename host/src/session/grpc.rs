@@ -195,11 +195,7 @@ impl Session for GrpcSession {
 
 impl Replies for GrpcSession {
     fn reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
-        let answer = page.map_err(listing::refusal).and_then(|page| {
-            let page = listing::response(page);
-            let length = listing::fitting(&page)?;
-            Ok((page, length))
-        });
+        let answer = listing::answer(page);
         self.registration.line.answer(call_id, answer);
     }
 

@@ -7,6 +7,10 @@ use admission_proto::{Code, ObjectRef, Status, frame};
 use super::bound;
 use crate::repository::{ListMetadata, MetadataPage};
 
+/// Longest page that every plugin has to accept, in bytes, with room for what a frame has
+/// around it.
+const MAX_PAGE: usize = frame::PLUGIN_LIMIT - 32;
+
 /// Longest message of a refusal, in bytes. With the details it must fit into the 16 KiB of
 /// headers that many gRPC peers accept, three bytes for one where it is escaped.
 const MAX_MESSAGE: usize = 2 << 10;
@@ -32,41 +36,33 @@ pub(super) fn asked(request: ListMetadataRequest) -> Result<ListMetadata, Status
     })
 }
 
-/// Spells a page.
-pub(super) fn response(page: MetadataPage) -> ListMetadataResponse {
-    ListMetadataResponse {
+/// Makes of what a call came to what each wire can say, so that a policy is told the same
+/// over all of them: a page and how many bytes it takes, or why there is none.
+pub(super) fn answer(
+    page: Result<MetadataPage, Status>,
+) -> Result<(ListMetadataResponse, usize), Status> {
+    let page = page.map_err(refusal)?;
+    let response = ListMetadataResponse {
         metadata: page
             .metadata
             .into_iter()
             .map(cipd::InstanceMetadata::from)
             .collect(),
         next_page_token: page.next_page_token,
+    };
+    let length = response.encoded_len();
+    if length <= MAX_PAGE {
+        return Ok((response, length));
     }
+    let text = format!("a page of metadata takes {length} bytes, over the limit of {MAX_PAGE}");
+    Err(Status::new(Code::RESOURCE_EXHAUSTED, text))
 }
 
-/// Makes of the error that a call ends with what each wire can say, so that a policy is
-/// told the same over all of them.
-pub(super) fn refusal(mut status: Status) -> Status {
+fn refusal(mut status: Status) -> Status {
     // gRPC has no others. OK is an error all the same, and must not look like a page.
     if !(1..=16).contains(&status.code.number()) {
         status.code = Code::UNKNOWN;
     }
     bound(&mut status, MAX_MESSAGE, MAX_DETAILS);
     status
-}
-
-/// Returns how many bytes a message takes.
-///
-/// # Errors
-///
-/// RESOURCE_EXHAUSTED if no plugin has to accept that many.
-pub(super) fn fitting(message: &impl Message) -> Result<usize, Status> {
-    let length = message.encoded_len();
-    if length <= frame::PLUGIN_LIMIT {
-        return Ok(length);
-    }
-    let limit = frame::PLUGIN_LIMIT;
-    let text =
-        format!("a page of metadata takes a frame of {length} bytes, over the limit of {limit}");
-    Err(Status::new(Code::RESOURCE_EXHAUSTED, text))
 }

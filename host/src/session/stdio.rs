@@ -231,9 +231,9 @@ impl Replies for StdioSession {
 
 /// Builds the frame that answers a call.
 fn reply_frame(call_id: u64, page: Result<MetadataPage, Status>) -> HostFrame {
-    let result = match page {
-        Ok(page) => list_metadata_reply::Result::Page(listing::response(page)),
-        Err(status) => list_metadata_reply::Result::Status(listing::refusal(status).into()),
+    let result = match listing::answer(page) {
+        Ok((page, _)) => list_metadata_reply::Result::Page(page),
+        Err(status) => list_metadata_reply::Result::Status(status.into()),
     };
     let reply = ListMetadataReply {
         call_id,

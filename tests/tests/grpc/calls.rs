@@ -169,7 +169,7 @@ tests! {
         assert_eq!(error.code(), Some(Code::RESOURCE_EXHAUSTED));
         assert_eq!(
             error.to_string(),
-            "a page of metadata takes a frame of 5242927 bytes, over the limit of 4194304"
+            "a page of metadata takes 5242927 bytes, over the limit of 4194272"
         );
         plugin.close(GRACE).await;
     }

@@ -4,7 +4,7 @@ use admission_proto::Status;
 use admission_proto::wire::{Message as _, rpc};
 
 /// Spells the status that a call ends with: one that
-/// [`listing::refusal`](crate::session::listing::refusal) gives, or a short one of this host.
+/// [`listing::answer`](crate::session::listing::answer) gives, or a short one of this host.
 pub(super) fn to_wire(status: Status) -> tonic::Status {
     let code = tonic::Code::from_i32(status.code.number());
     let message = status.message.clone();

@@ -7,7 +7,6 @@ use admission_proto::{Status, frame};
 
 use super::reply_frame;
 use crate::repository::MetadataPage;
-use crate::session::listing;
 
 /// Bytes that are written in one go. No admission is added to a batch beyond it.
 const BATCH: usize = 64 << 10;
@@ -37,12 +36,8 @@ impl Outbox {
 
     /// Adds a reply, behind the replies that wait already.
     pub(super) fn push_reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
-        let mut message = reply_frame(call_id, page);
-        if let Err(too_large) = listing::fitting(&message) {
-            message = reply_frame(call_id, Err(too_large));
-        }
         let mut frame = Vec::new();
-        frame::encode(&message, &mut frame);
+        frame::encode(&reply_frame(call_id, page), &mut frame);
         self.reply_bytes += frame.len();
         self.replies.push_back(frame);
     }
