@@ -116,7 +116,7 @@ impl Renamed {
 }
 
 /// All that a client learns of a check.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) class: Class,
     /// The status of the plugin, unless it gave none.
