@@ -33,7 +33,9 @@ pub trait Repository: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The plugin gets the [`Status`] as it is.
+    /// The plugin gets the [`Status`] as it is, within what every wire can say: a code that
+    /// gRPC does not define is UNKNOWN, a message is cut after 2 KiB, and details of more
+    /// than 4 KiB are dropped, which the message then says.
     fn list_metadata(&self, request: ListMetadata) -> Listing<'_>;
 }
 
