@@ -165,6 +165,10 @@ pub(crate) struct AskingArgs {
     ///
     /// By default that of the ensure files; with --from-cipd-config, else that of
     /// CIPD_SERVICE_URL; else https://chrome-infra-packages.appspot.com.
+    #[allow(
+        rustdoc::bare_urls,
+        reason = "this is the help, which would show the brackets"
+    )]
     #[arg(long, value_name = "URL")]
     pub(crate) service_url: Option<ServiceUrl>,
     #[command(flatten)]
