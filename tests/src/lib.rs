@@ -8,6 +8,7 @@ pub mod lifeline;
 pub mod logs;
 pub mod modes;
 pub mod named;
+pub mod own_guard;
 pub mod peer;
 pub mod process;
 pub mod repositories;

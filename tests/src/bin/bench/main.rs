@@ -8,17 +8,12 @@
 
 mod measure;
 
-use std::env;
 use std::process::ExitCode;
 
-use admission_host::{Host, guard};
 use clap::Parser;
-use conformance::{Mode, options};
+use conformance::{Mode, options, own_guard};
 
 use crate::measure::Figures;
-
-/// The first argument of this program when it is the guard of a plugin.
-const GUARD: &str = "--guard";
 
 /// Measures how fast checks are answered in each mode.
 #[derive(Parser)]
@@ -36,9 +31,8 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let mut arguments = env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == GUARD) {
-        return Ok(guard::run(arguments));
+    if let Some(ended) = own_guard::run_if_asked() {
+        return Ok(ended);
     }
     bench(&Arguments::parse())?;
     Ok(ExitCode::SUCCESS)
@@ -46,7 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
-    let hosts = Mode::ALL.map(|mode| (mode, host(mode)));
+    let hosts = Mode::ALL.map(|mode| (mode, own_guard::host(mode, options())));
     // What is compiled or started once for all is no part of the figures.
     for (mode, host) in &hosts {
         Figures::measure(host, *mode, 100, 1).await?;
@@ -82,12 +76,4 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn host(mode: Mode) -> Host {
-    let options = options();
-    Host::new(match mode {
-        Mode::Guarded => options.guard("/proc/self/exe", [GUARD]),
-        Mode::Native | Mode::Grpc | Mode::Component => options,
-    })
 }

@@ -10,16 +10,11 @@ mod cycles;
 mod kills;
 mod litter;
 
-use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use admission_host::{Host, guard};
 use clap::Parser;
-use conformance::{Mode, options};
-
-/// The first argument of this program when it is the guard of a plugin.
-const GUARD: &str = "--guard";
+use conformance::{Mode, options, own_guard};
 
 /// Launches and closes plugins, kills hosts, and looks for what is left of them.
 #[derive(Parser)]
@@ -38,9 +33,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == GUARD) {
-        return guard::run(arguments);
+    if let Some(ended) = own_guard::run_if_asked() {
+        return ended;
     }
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -50,7 +44,7 @@ fn main() -> ExitCode {
         .expect("a runtime");
     let launched = runtime.block_on(async {
         for mode in Mode::ALL {
-            cycles::run(&host(mode), mode, arguments.cycles).await?;
+            cycles::run(&own_guard::host(mode, options()), mode, arguments.cycles).await?;
         }
         Ok(())
     });
@@ -66,12 +60,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn host(mode: Mode) -> Host {
-    let options = options();
-    Host::new(match mode {
-        Mode::Guarded => options.guard("/proc/self/exe", [GUARD]),
-        Mode::Native | Mode::Grpc | Mode::Component => options,
-    })
 }

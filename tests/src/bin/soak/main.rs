@@ -11,16 +11,13 @@ mod growth;
 mod ledger;
 mod round;
 
-use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use admission_host::{
-    Host, InstanceMetadata, ListMetadata, Listing, MetadataPage, Repository, guard,
-};
+use admission_host::{Host, InstanceMetadata, ListMetadata, Listing, MetadataPage, Repository};
 use clap::Parser;
-use conformance::{Mode, options};
+use conformance::{Mode, options, own_guard};
 use futures_util::future::join_all;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -34,9 +31,6 @@ const PARTS: u32 = 8;
 
 /// Crashes that are timed after each part, with and without a grandchild.
 const CRASHES: usize = 5;
-
-/// The first argument of this program when it is the guard of a plugin.
-const GUARD: &str = "--guard";
 
 /// Runs plugins at full rate, ends them in every way, and looks for what is lost.
 #[derive(Parser)]
@@ -79,9 +73,8 @@ impl Lane {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == GUARD) {
-        return guard::run(arguments);
+    if let Some(ended) = own_guard::run_if_asked() {
+        return ended;
     }
     soak(&Arguments::parse())
 }
@@ -92,13 +85,7 @@ async fn soak(arguments: &Arguments) -> ExitCode {
         "soaking for {} s with --seed {}",
         arguments.seconds, arguments.seed
     );
-    let host = |mode| {
-        let options = options().repository(Arc::new(AlwaysOne));
-        Host::new(match mode {
-            Mode::Guarded => options.guard("/proc/self/exe", [GUARD]),
-            Mode::Native | Mode::Grpc | Mode::Component => options,
-        })
-    };
+    let host = |mode| own_guard::host(mode, options().repository(Arc::new(AlwaysOne)));
     let mut lanes: Vec<_> = (0..)
         .zip(Mode::ALL)
         .map(|(n, mode)| Lane {
