@@ -13,7 +13,7 @@ use conformance::{
 };
 
 use crate::demo;
-use crate::relay::{Inner, Told, told};
+use crate::relay::{Inner, Told, told, told_of_all};
 
 /// The ways, the first of which is what the others are compared with.
 const WAYS: [Way; 7] = [
@@ -46,25 +46,13 @@ impl Way {
     }
 }
 
-/// Asks about all pins by one way, and returns what the client learns of each.
-async fn ask(host: &Host, source: Source, pins: &[Pin]) -> Vec<Option<Told>> {
-    let plugin = Plugin::new(host, source);
-    let checks: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
-    let mut outcomes = Vec::new();
-    for check in &checks {
-        outcomes.push(told(check).await);
-    }
-    plugin.close(GRACE).await;
-    outcomes
-}
-
 /// Asks about all pins by every way, and returns what the client learns by each of them.
 async fn by_every_way(host: &Host, plugin: &str, pins: &[Pin]) -> Vec<Option<Told>> {
     let [first, others @ ..] = WAYS;
-    let expected = ask(host, first.source(plugin, &[]), pins).await;
+    let expected = told_of_all(host, first.source(plugin, &[]), pins).await;
     let mut differences = String::new();
     for way in others {
-        let outcomes = ask(host, way.source(plugin, &[]), pins).await;
+        let outcomes = told_of_all(host, way.source(plugin, &[]), pins).await;
         for ((pin, expected), outcome) in pins.iter().zip(&expected).zip(&outcomes) {
             if outcome != expected {
                 let package = pin.package();

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use conformance::modes::native;
 use conformance::repositories::{Counted, Failing, Scripted, Stuck, entries};
 use conformance::{
-    Class, Code, Detail, GRACE, Host, JsonRepository, MetadataPage, Pin, Plugin, Source, Status,
-    Wire, eventually, host, host_with, options, pin,
+    Class, Code, Detail, GRACE, Host, JsonRepository, MetadataPage, Pin, Plugin, Status, Wire,
+    eventually, host, host_with, options, pin,
 };
 
 use crate::demo;
-use crate::relay::{Inner, Told, over_both_wires, relayed_command, told};
+use crate::relay::{Inner, Told, over_both_wires, relayed_command, told, told_of_all};
 
 /// Asks the same of the plugin itself and of `admit cipd-plugin`, and returns what both say.
 async fn both(
@@ -19,21 +19,10 @@ async fn both(
     plugin: &str,
     pins: &[Pin],
 ) -> Vec<Option<Told>> {
-    let direct = all(host, inner.direct(plugin), pins).await;
-    let relayed = all(host, inner.relayed(wire, plugin, &[]), pins).await;
+    let direct = told_of_all(host, inner.direct(plugin), pins).await;
+    let relayed = told_of_all(host, inner.relayed(wire, plugin, &[]), pins).await;
     assert_eq!(relayed, direct, "{inner:?} {wire:?}");
     direct
-}
-
-async fn all(host: &Host, source: impl Into<Source>, pins: &[Pin]) -> Vec<Option<Told>> {
-    let plugin = Plugin::new(host, source);
-    let checks: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
-    let mut outcomes = Vec::new();
-    for check in &checks {
-        outcomes.push(told(check).await);
-    }
-    plugin.close(GRACE).await;
-    outcomes
 }
 
 fn pins(packages: &[&str]) -> Vec<Pin> {

@@ -6,7 +6,10 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use conformance::modes::{component, component_cache, native};
-use conformance::{CheckError, Class, Component, Detail, NativeCommand, Promise, Source, Wire};
+use conformance::{
+    CheckError, Class, Component, Detail, GRACE, Host, NativeCommand, Pin, Plugin, Promise, Source,
+    Wire,
+};
 use tempfile::TempDir;
 
 /// Who judges behind `admit cipd-plugin`.
@@ -140,4 +143,20 @@ pub(crate) async fn told(check: &Promise) -> Option<Told> {
         message,
         details,
     })
+}
+
+/// Has a plugin asked about all pins at once, and returns what a client learns of each.
+pub(crate) async fn told_of_all(
+    host: &Host,
+    source: impl Into<Source>,
+    pins: &[Pin],
+) -> Vec<Option<Told>> {
+    let plugin = Plugin::new(host, source);
+    let checks: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
+    let mut outcomes = Vec::new();
+    for check in &checks {
+        outcomes.push(told(check).await);
+    }
+    plugin.close(GRACE).await;
+    outcomes
 }
