@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use admission_host::Exit;
 use conformance::process::Holdings;
-use conformance::{
-    GRACE, Host, Mode, Plugin, PluginState, eventually, guarded, host, options, pin,
-};
+use conformance::{GRACE, Host, Mode, Plugin, PluginState, eventually, guarded, options, pin};
 use tokio::runtime::Handle;
 
 const CYCLES: usize = 50;
@@ -27,7 +25,13 @@ impl Left {
     }
 }
 
-const GUARD: &str = env!("CARGO_BIN_EXE_guard");
+/// Creates a host whose native plugins have a guard if that is what the mode asks for.
+fn host_for(mode: Mode) -> Host {
+    Host::new(match mode {
+        Mode::Guarded => options().guard(env!("CARGO_BIN_EXE_guard"), [""; 0]),
+        Mode::Native | Mode::Grpc | Mode::Component => options(),
+    })
+}
 
 /// Goes through each way in which a plugin can end.
 async fn cycle(host: &Host, mode: Mode) {
@@ -60,26 +64,28 @@ async fn cycle(host: &Host, mode: Mode) {
         .wait()
         .await
         .expect("admitted");
+
+    let closed = host_for(mode);
+    let plugin = Plugin::new(&closed, mode.fixture(""));
+    plugin
+        .check_admission(&pin("allow/a"))
+        .wait()
+        .await
+        .expect("admitted");
+    closed.close(GRACE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_process_task_thread_or_descriptor_is_left_after_the_end() {
     guarded(async {
-        let host = host();
-        let guarded = Host::new(options().guard(GUARD, [""; 0]));
-        let all = [
-            (&host, Mode::Native),
-            (&guarded, Mode::Guarded),
-            (&host, Mode::Grpc),
-            (&host, Mode::Component),
-        ];
-        for (host, mode) in all {
-            cycle(host, mode).await;
+        let all = Mode::ALL.map(|mode| (host_for(mode), mode));
+        for (host, mode) in &all {
+            cycle(host, *mode).await;
         }
         let baseline = settled().await;
-        for (host, mode) in all {
+        for (host, mode) in &all {
             for _ in 0..CYCLES {
-                cycle(host, mode).await;
+                cycle(host, *mode).await;
             }
         }
         eventually(|| no_more_than(&Left::now(), &baseline)).await;
