@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use admission_grpc::TICKET;
 use admission_grpc::host_client::HostClient;
-use admission_host::{Class, Exit};
+use admission_host::{Class, Exit, PluginState};
 use admission_proto::wire::plugin::LogRequest;
 use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, pin};
 use futures_util::future::join_all;
@@ -115,7 +115,8 @@ tests! {
         let (second, ..) = handshake(&host).await;
         break_listener(port);
         for plugin in [&first, &second] {
-            let error = error_of(&plugin.check_admission(&pin("hang"))).await;
+            eventually(|| plugin.state() == PluginState::Broken).await;
+            let error = error_of(&plugin.check_admission(&pin("a"))).await;
             assert_eq!(error.class(), Class::Crash);
             assert_eq!(
                 error.to_string(),
