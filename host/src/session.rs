@@ -44,6 +44,9 @@ pub(crate) trait Session: Replies + Send {
     /// Stops listening to what the plugin says, for which it is not held up.
     fn ignore_output(&mut self);
 
+    /// Tells whether the plugin does nothing more, and its exit is sure to follow.
+    fn is_exiting(&self) -> bool;
+
     /// Waits, once the plugin has exited, until nothing of it is left.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains>;
 }

@@ -73,6 +73,12 @@ pub(crate) trait Instance: Send {
     /// called again once it was ready.
     fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit>;
 
+    /// Tells whether the plugin does nothing more, though `poll_exit` may take a moment
+    /// to be ready.
+    fn is_exiting(&self) -> bool {
+        false
+    }
+
     /// Waits, once `poll_exit` was ready, until nothing else is left, either. Must not
     /// be called again once it was ready.
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<Remains> {

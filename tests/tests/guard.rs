@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use admission_host::{CheckError, Class, Exit, NativeCommand};
 use conformance::lifeline::Lifeline;
-use conformance::process::children_of;
+use conformance::process::{children_of, is_alive};
 use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, options, pin};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
@@ -139,6 +139,36 @@ async fn a_signal_that_asks_to_end_does_not_end_a_guard() {
         let _promise = plugin.check_admission(&pin("a"));
         lifeline.lines(1).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exit_that_is_told_late_is_told_with_its_status() {
+    guarded(async {
+        let mut lifeline = Lifeline::new();
+        // It waits until the host has heard that it was started.
+        let commands = [
+            "head -c 1 >&2; echo $PPID $$ >&9",
+            "kill -STOP $PPID; exit 3",
+        ];
+        let plugin = script(&lifeline, &commands);
+        let promise = plugin.check_admission(&pin("a"));
+        let pids = lifeline.lines(1).await.remove(0);
+        let (guard, plugin) = pids.split_once(' ').expect("two numbers");
+        let (guard, plugin) = (
+            guard.parse().expect("a pid"),
+            plugin.parse().expect("a pid"),
+        );
+        eventually(|| !is_alive(plugin)).await;
+        // Longer than a plugin that lives would have: it has none to wait for.
+        let early = tokio::time::timeout(Duration::from_millis(300), promise.wait()).await;
+        assert!(early.is_err(), "{early:?}");
+        kill_process(Pid::from_raw(guard).expect("a pid"), Signal::CONT).expect("it is there");
+        assert_eq!(
+            error_of(&promise).await.to_string(),
+            "the admission plugin terminated before making ListAdmissions RPC: exit status 3"
+        );
     })
     .await;
 }

@@ -24,6 +24,7 @@ use crate::error::PluginError;
 use crate::session::{Event, Hearer as _, MetadataCall, Session, Violation, version_mismatch};
 use crate::transport::stderr::StderrLog;
 use crate::transport::{Exit, Remains};
+use deadlines::Silence;
 use launch::fail_to_start;
 
 /// Unwritten replies, in bytes, at which a plugin is given up. No page is handed out
@@ -96,8 +97,8 @@ struct Supervisor {
     calls: MetadataCalls,
     hearing: Arc<Hearing>,
     stderr: StderrLog,
-    /// When the plugin closed its output while it lived, and what that means.
-    output_ended: Option<(Instant, &'static str)>,
+    /// Set when the plugin has closed its output.
+    silence: Option<Silence>,
     /// When the check that waits longest was asked.
     oldest: Option<Instant>,
     timer: StdPin<Box<Sleep>>,
@@ -142,7 +143,7 @@ impl Supervisor {
             calls: MetadataCalls::new(),
             hearing,
             stderr,
-            output_ended: None,
+            silence: None,
             oldest: None,
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             events: Vec::new(),
@@ -253,7 +254,7 @@ impl Supervisor {
                 Event::Unknown => {
                     self.core.unknown_frames.fetch_add(1, Ordering::Relaxed);
                 }
-                Event::OutputEnded { text } => self.output_ended = Some((Instant::now(), text)),
+                Event::OutputEnded { text } => self.silence = Some(Silence::begin(text)),
                 Event::Violation(violation) => self.violated(violation),
                 Event::Exited { exit, torn } => {
                     self.exited(&exit, torn);

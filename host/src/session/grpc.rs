@@ -188,6 +188,10 @@ impl Session for GrpcSession {
         self.registration.line.ignore();
     }
 
+    fn is_exiting(&self) -> bool {
+        self.instance.is_exiting()
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains> {
         self.instance.poll_gone(cx)
     }

@@ -211,6 +211,10 @@ impl Session for StdioSession {
         self.inbox.ignore();
     }
 
+    fn is_exiting(&self) -> bool {
+        self.instance.is_exiting()
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains> {
         self.instance.poll_gone(cx)
     }

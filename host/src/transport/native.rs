@@ -9,6 +9,7 @@ mod lookup;
 mod output;
 mod process;
 mod spawn;
+mod stat;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

@@ -3,12 +3,37 @@
 use std::future::Future as _;
 use std::sync::Arc;
 use std::task::Context;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Stage, Supervisor};
 use crate::class::Class;
 use crate::error::CheckError;
 use crate::session::PARTING;
+
+/// How long the exit of a plugin that is on its way out is waited for. It takes longer
+/// than an instant only where nobody gets to compute.
+const DYING: Duration = Duration::from_secs(5);
+
+/// A plugin has closed its output, and may live on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence {
+    since: Instant,
+    /// When to look whether it does.
+    until: Instant,
+    /// What it means for checks if it does.
+    text: &'static str,
+}
+
+impl Silence {
+    pub(super) fn begin(text: &'static str) -> Self {
+        let since = Instant::now();
+        Self {
+            since,
+            until: since + PARTING,
+            text,
+        }
+    }
+}
 
 impl Supervisor {
     /// Returns whether a deadline has passed, and what follows was done.
@@ -34,16 +59,15 @@ impl Supervisor {
             Stage::Ending { killed: true, .. } => return None,
             Stage::Ending { kill_at, .. } => return Some(kill_at),
         };
-        [stage, self.output_deadline()].into_iter().flatten().min()
+        [stage, self.silence.map(|silence| silence.until)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn check_deadline(&self, active: Instant) -> Option<Instant> {
         let timeout = self.core.options.check_timeout?;
         self.oldest?.max(active).checked_add(timeout)
-    }
-
-    fn output_deadline(&self) -> Option<Instant> {
-        self.output_ended.map(|(ended, _)| ended + PARTING)
     }
 
     /// Does what follows from every deadline that has passed at `now`.
@@ -73,10 +97,15 @@ impl Supervisor {
             }
             Stage::Connecting { .. } | Stage::Serving { .. } => {}
         }
-        if let Some((ended, text)) = self.output_ended
-            && ended + PARTING <= now
+        if let Some(silence) = &mut self.silence
+            && silence.until <= now
         {
-            self.break_off(Class::Crash, text);
+            if self.session.is_exiting() && now < silence.since + DYING {
+                silence.until = now + PARTING;
+            } else {
+                let text = silence.text;
+                self.break_off(Class::Crash, text);
+            }
         }
     }
 

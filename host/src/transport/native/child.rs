@@ -69,6 +69,10 @@ impl Keeper for WatchedChild {
         })
     }
 
+    fn is_exiting(&self) -> bool {
+        self.child.0.is_exiting()
+    }
+
     /// Is ready at once: of those that have left the group nothing is known.
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<Remains> {
         Poll::Ready(Remains::Nothing)

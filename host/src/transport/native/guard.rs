@@ -82,7 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(plugin) => plugin,
         Err(error) => return fail(&host, Report::NotStarted(errno(&error))),
     };
-    report(&host, Report::Started);
+    report(&host, Report::Started(plugin.as_raw_pid()));
     match guard.see_off(plugin, &host) {
         Remains::Nothing => ExitCode::SUCCESS,
         Remains::Processes => ExitCode::FAILURE,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::Shutdown;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use super::guard::report::{self, Report};
 use super::instance::Keeper;
 use super::process::{Process, Watch};
 use super::spawn::{self, Pipes};
+use super::stat::Stat;
 use crate::class::Class;
 use crate::transport::{Exit, LaunchError, Remains};
 
@@ -46,6 +47,8 @@ pub(crate) struct GuardCommand {
 /// A guard that has started its plugin. Dropping it makes it end everything.
 pub(super) struct Guarded {
     process: Process,
+    /// As the guard has told; `None` until then.
+    plugin: Option<Pid>,
     exited: Watch,
     /// Its end for writing is how the guard is told to kill.
     reports: UnixStream,
@@ -94,7 +97,10 @@ impl GuardCommand {
             }
         };
         let error = match report {
-            Ok(Report::Started) => return Ok((guarded, pipes)),
+            Ok(Report::Started(plugin)) => {
+                guarded.plugin = Pid::from_raw(plugin);
+                return Ok((guarded, pipes));
+            }
             Ok(Report::NotStarted(errno)) => {
                 spawn::error(plugin.executable(), io::Error::from_raw_os_error(errno))
             }
@@ -135,6 +141,7 @@ impl Guarded {
         Ok(Self {
             exited: process.watch()?,
             process,
+            plugin: None,
             reports: UnixStream::from_std(reports)?,
             report: [0; report::LEN],
             heard: 0,
@@ -192,6 +199,12 @@ impl Keeper for Guarded {
             return Poll::Ready(Exit::failed(Class::Crash, "its guard has died"));
         };
         Poll::Ready(ended.exit(self.killed))
+    }
+
+    /// A plugin that the guard has reaped is gone, and its report on the way.
+    fn is_exiting(&self) -> bool {
+        let plugin = self.plugin.and_then(Stat::of);
+        plugin.is_none_or(|plugin| plugin.exiting)
     }
 
     /// The guard ends when nothing else is left, or says so by its exit status.

@@ -18,6 +18,9 @@ pub(super) trait Keeper: Send + 'static {
     /// Waits for the exit. Must not be called again once it was ready.
     fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit>;
 
+    /// Tells whether the subprocess is on its way out.
+    fn is_exiting(&self) -> bool;
+
     /// Waits, after the exit, until nothing is left. Must not be called again once it
     /// was ready.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains>;
@@ -64,6 +67,10 @@ impl<K: Keeper> Instance for NativeInstance<K> {
         self.read_stderr(cx);
         self.log.finish();
         Poll::Ready(exit)
+    }
+
+    fn is_exiting(&self) -> bool {
+        self.keeper.is_exiting()
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains> {

@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::ended::Ended;
+use super::stat::Stat;
 
 /// A child that leads a process group of its own. Dropping it reaps it, whenever it
 /// ends, and kills nobody.
@@ -63,6 +64,11 @@ impl Process {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options);
         !matches!(status, Ok(None))
+    }
+
+    /// Tells whether the child is on its way out, or has exited.
+    pub(super) fn is_exiting(&self) -> bool {
+        Stat::of(self.pid).is_none_or(|child| child.exiting)
     }
 
     /// Sends a signal to the child alone.

@@ -8,8 +8,7 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
-/// More than `/proc/PID/stat` ever holds, in bytes: 52 numbers and a short name.
-const STAT: usize = 2 << 10;
+use super::super::stat::Stat;
 
 /// The list of all processes.
 pub(super) struct Processes(OwnedFd);
@@ -21,15 +20,6 @@ pub(super) enum Toll {
     Some,
     /// There are some, and none that this process may kill or that it sees.
     OutOfReach,
-}
-
-/// What is of use here in `/proc/PID/stat`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stat {
-    parent: i32,
-    dead: bool,
-    /// When it was started; tells it from an earlier process of the same number.
-    started: u64,
 }
 
 impl Processes {
@@ -99,12 +89,7 @@ impl Processes {
 
     /// Returns `None` if there is no such process.
     fn stat(&self, pid: i32) -> Option<Stat> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = openat(&self.0, format!("{pid}/stat"), flags, Mode::empty()).ok()?;
-        let mut line = [0; STAT];
-        // The kernel gives all of it at once.
-        let length = rustix::io::read(file, &mut line).ok()?;
-        parse(&line[..length])
+        Stat::read(&self.0, &format!("{pid}/stat"))
     }
 }
 
@@ -124,61 +109,9 @@ fn descendants(all: &BTreeMap<i32, Stat>, ancestor: i32) -> BTreeSet<i32> {
     }
 }
 
-fn parse(line: &[u8]) -> Option<Stat> {
-    // The name, in parentheses, may hold anything; the fields follow the last of them.
-    let end_of_name = line.iter().rposition(|&byte| byte == b')')?;
-    let fields = str::from_utf8(&line[end_of_name + 1..]).ok()?;
-    let mut fields = fields.split_ascii_whitespace();
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    let threads: u32 = fields.nth(15)?.parse().ok()?;
-    let started = fields.nth(1)?.parse().ok()?;
-    Some(Stat {
-        parent,
-        // A process whose first thread has ended looks like a zombie, but has others.
-        dead: matches!(state, "Z" | "X") && threads < 2,
-        started,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn line(pid: i32, name: &str, state: &str, parent: i32, threads: u32) -> String {
-        format!(
-            "{pid} ({name}) {state} {parent} 7 7 0 -1 4194304 101 0 0 0 0 0 0 0 20 0 {threads} 0 4242 8 9\n"
-        )
-    }
-
-    #[test]
-    fn a_name_may_hold_anything() {
-        for name in ["sh", "a) Z 1 1 (b", ") ", "\u{fffd}"] {
-            let stat = parse(line(9, name, "S", 8, 1).as_bytes());
-            let expected = Stat {
-                parent: 8,
-                dead: false,
-                started: 4242,
-            };
-            assert_eq!(stat, Some(expected), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn a_process_whose_first_thread_has_ended_is_not_dead() {
-        let dead = |state, threads| {
-            parse(line(9, "sh", state, 8, threads).as_bytes()).map(|stat| stat.dead)
-        };
-        assert_eq!(dead("Z", 1), Some(true));
-        assert_eq!(dead("Z", 2), Some(false));
-        assert_eq!(dead("T", 1), Some(false));
-    }
-
-    #[test]
-    fn half_a_line_says_nothing() {
-        assert_eq!(parse(b""), None);
-        assert_eq!(parse(b"9 (sh) S 8 7"), None);
-    }
 
     #[test]
     fn this_process_is_found_with_its_parent() {
@@ -194,6 +127,7 @@ mod tests {
     fn grandchildren_are_descendants_in_whatever_order_they_are_numbered() {
         let stat = |parent| Stat {
             parent,
+            exiting: false,
             dead: false,
             started: 1,
         };

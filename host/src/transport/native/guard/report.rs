@@ -11,8 +11,8 @@ pub(in super::super) const LEN: usize = 5;
 /// What a guard has to report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Report {
-    /// The plugin runs.
-    Started,
+    /// The plugin runs, as this process.
+    Started(i32),
     /// The system did not start the plugin, for this reason. Comes last.
     NotStarted(i32),
     /// The guard itself cannot do its work, for this reason. Comes last.
@@ -25,7 +25,7 @@ pub(in super::super) enum Report {
 impl Report {
     pub(super) fn encode(self) -> [u8; LEN] {
         let (kind, number) = match self {
-            Self::Started => (1, 0),
+            Self::Started(pid) => (1, pid),
             Self::NotStarted(errno) => (2, errno),
             Self::Unfit(errno) => (3, errno),
             Self::Ended(Ended::Exited(code)) => (4, code),
@@ -40,7 +40,7 @@ impl Report {
     pub(in super::super) fn decode([kind, number @ ..]: [u8; LEN]) -> Option<Self> {
         let number = i32::from_le_bytes(number);
         Some(match kind {
-            1 => Self::Started,
+            1 => Self::Started(number),
             2 => Self::NotStarted(number),
             3 => Self::Unfit(number),
             4 => Self::Ended(Ended::Exited(number)),
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn a_report_is_read_as_it_was_written() {
         for report in [
-            Report::Started,
+            Report::Started(42),
             Report::NotStarted(libc::ENOENT),
             Report::Unfit(libc::EMFILE),
             Report::Ended(Ended::Exited(255)),
