@@ -1,19 +1,16 @@
 //! The options of the one plugin, which is a component or a command.
 
+mod command;
+mod component;
+
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
-use clap::builder::{OsStringValueParser, TypedValueParser as _};
-use clap::{Args, ValueEnum};
-
-/// Smallest memory a component can be given: one page of WebAssembly.
-const LEAST_MEMORY: u64 = 64 << 10;
-
-/// Largest memory a component can be given: all that 32 bits can address.
-const MOST_MEMORY: u64 = 4 << 30;
+pub(super) use command::CommandArgs;
+pub(crate) use command::{Variable, Wire};
+pub(crate) use component::Cache;
+pub(super) use component::ComponentArgs;
 
 /// The one plugin to ask.
 #[derive(Debug)]
@@ -41,71 +38,6 @@ pub(crate) enum GivenPlugin {
         memory_limit: Option<u64>,
         cpu_limit: Option<Duration>,
     },
-}
-
-/// How a command is talked to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Wire {
-    /// Frames on stdin and stdout, as plugins built with the SDK talk.
-    #[default]
-    Stdio,
-    /// gRPC on localhost, as the plugins of `cipd` talk.
-    Grpc,
-}
-
-/// Where compiled components are kept.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Cache {
-    None,
-    UserFolder,
-    Folder(PathBuf),
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "A component as the plugin")]
-pub(super) struct ComponentArgs {
-    /// The WASI component to ask, instead of COMMAND.
-    #[arg(long, value_name = "FILE")]
-    component: Option<PathBuf>,
-    /// Folder for compiled components; the user's cache folder by default.
-    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
-    cache_dir: Option<PathBuf>,
-    /// Compiles the component anew.
-    #[arg(long)]
-    no_cache: bool,
-    /// Most memory the component may have, such as 128MiB; 64MiB by default.
-    #[arg(long, value_name = "SIZE", value_parser = parse_memory_limit)]
-    memory_limit: Option<u64>,
-    /// Most CPU time the component may use before it pauses, such as 30s; 10s by default.
-    #[arg(long, value_name = "DURATION", value_parser = parse_cpu_limit)]
-    cpu_limit: Option<Duration>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "A command as the plugin")]
-pub(super) struct CommandArgs {
-    /// Passes one more environment variable; without a value, the one that admit has.
-    ///
-    /// A plugin sees PATH, HOME, LANG and TZ, and nothing else of the environment.
-    #[arg(long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(parse_variable))]
-    env: Vec<Variable>,
-    /// Passes the whole environment, whatever secrets it holds.
-    #[arg(long)]
-    inherit_env: bool,
-    /// How to talk to the plugin; stdio by default.
-    #[arg(long, value_enum)]
-    wire: Option<Wire>,
-    /// The program to ask, and its arguments.
-    #[arg(last = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
-}
-
-/// An environment variable for the plugin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Variable {
-    pub(crate) name: OsString,
-    /// `None` takes the value that this process has.
-    pub(crate) value: Option<OsString>,
 }
 
 /// Settles on the one plugin, and refuses options that are for the other kind.
@@ -156,111 +88,6 @@ pub(super) fn choose_from_cipd_config(
         return Err("--from-cipd-config asks as cipd does, which is with --wire grpc".into());
     }
     Ok(PluginArgs::FromCipdConfig { env: command.env })
-}
-
-impl ComponentArgs {
-    fn into_plugin(self, file: PathBuf, command: &CommandArgs) -> Result<GivenPlugin, String> {
-        if let Some((option, why)) = command.given() {
-            return Err(format!(
-                "{option} is for a COMMAND, but the plugin is a component, {why}"
-            ));
-        }
-        Ok(GivenPlugin::Component {
-            file,
-            cache: match self.cache_dir {
-                Some(folder) => Cache::Folder(folder),
-                None if self.no_cache => Cache::None,
-                None => Cache::UserFolder,
-            },
-            memory_limit: self.memory_limit,
-            cpu_limit: self.cpu_limit,
-        })
-    }
-
-    fn refuse(&self) -> Result<(), String> {
-        match self.given() {
-            Some(option) => Err(format!(
-                "{option} is for a component, but the plugin is a COMMAND"
-            )),
-            None => Ok(()),
-        }
-    }
-
-    /// Names the first option that was given beside the component itself.
-    fn given(&self) -> Option<&'static str> {
-        [
-            ("--cache-dir", self.cache_dir.is_some()),
-            ("--no-cache", self.no_cache),
-            ("--memory-limit", self.memory_limit.is_some()),
-            ("--cpu-limit", self.cpu_limit.is_some()),
-        ]
-        .into_iter()
-        .find_map(|(option, given)| given.then_some(option))
-    }
-}
-
-impl CommandArgs {
-    fn into_plugin(self, component: &ComponentArgs) -> Result<GivenPlugin, String> {
-        component.refuse()?;
-        Ok(GivenPlugin::Command {
-            argv: self.command,
-            wire: self.wire.unwrap_or_default(),
-            env: self.env,
-            inherit_env: self.inherit_env,
-        })
-    }
-
-    /// Names the first option that was given beside the command itself, and why a
-    /// component does without.
-    fn given(&self) -> Option<(&'static str, &'static str)> {
-        const NO_ENVIRONMENT: &str = "which gets no environment";
-        [
-            ("--env", !self.env.is_empty(), NO_ENVIRONMENT),
-            ("--inherit-env", self.inherit_env, NO_ENVIRONMENT),
-            (
-                "--wire",
-                self.wire.is_some(),
-                "which is always talked to in the same way",
-            ),
-        ]
-        .into_iter()
-        .find_map(|(option, given, why)| given.then_some((option, why)))
-    }
-}
-
-fn parse_memory_limit(size: &str) -> Result<u64, String> {
-    let ByteSize(bytes) = size.parse()?;
-    if (LEAST_MEMORY..=MOST_MEMORY).contains(&bytes) {
-        Ok(bytes)
-    } else {
-        Err("must be from 64KiB to 4GiB".into())
-    }
-}
-
-fn parse_cpu_limit(duration: &str) -> Result<Duration, String> {
-    let limit = humantime::parse_duration(duration).map_err(|error| error.to_string())?;
-    if limit.is_zero() {
-        return Err("must be more than 0".into());
-    }
-    Ok(limit)
-}
-
-fn parse_variable(variable: OsString) -> Result<Variable, &'static str> {
-    let bytes = variable.as_bytes();
-    let (name, value) = match bytes.iter().position(|&byte| byte == b'=') {
-        Some(at) => (
-            &bytes[..at],
-            Some(OsString::from_vec(bytes[at + 1..].to_vec())),
-        ),
-        None => (bytes, None),
-    };
-    if name.is_empty() {
-        return Err("must begin with the name of a variable");
-    }
-    Ok(Variable {
-        name: OsString::from_vec(name.to_vec()),
-        value,
-    })
 }
 
 #[cfg(test)]
@@ -382,26 +209,5 @@ mod tests {
             value: value.map(Into::into),
         };
         assert_eq!(env, [variable("A", Some("b=c")), variable("D", None)]);
-    }
-
-    #[test]
-    fn limits_have_units_and_bounds() {
-        assert_eq!(parse_memory_limit("64MiB"), Ok(64 << 20));
-        assert_eq!(parse_memory_limit("65536"), Ok(64 << 10));
-        for absurd in ["0", "1KiB", "5GiB", "99999999999999999999EiB"] {
-            assert_eq!(
-                parse_memory_limit(absurd),
-                Err("must be from 64KiB to 4GiB".into())
-            );
-        }
-        assert!(parse_memory_limit("much").is_err());
-        assert_eq!(parse_cpu_limit("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_cpu_limit("0"), Err("must be more than 0".into()));
-    }
-
-    #[test]
-    fn a_variable_without_a_name_is_refused() {
-        assert!(parse_variable("=x".into()).is_err());
-        assert!(parse_variable("".into()).is_err());
     }
 }
