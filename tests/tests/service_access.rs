@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use conformance::repositories::entries;
 use conformance::service::{Answer, FakeService, Request, Response};
@@ -105,6 +106,26 @@ async fn without_a_token_to_be_had_nothing_is_asked() {
             Err(Status::new(
                 Code::UNAUTHENTICATED,
                 format!("cannot get a token for the CIPD service {url}: not logged in")
+            ))
+        );
+        assert!(service.requests().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_that_does_not_come_is_no_fault_of_the_service() {
+    guarded(async {
+        let service = FakeService::start(|_, _| page().into());
+        let options = PrpcOptions::new(service.url())
+            .bearer_tokens(std::future::pending)
+            .deadline(Duration::from_millis(50));
+        let url = service.url();
+        assert_eq!(
+            ask(&repository(options)).await,
+            Err(Status::new(
+                Code::DEADLINE_EXCEEDED,
+                format!("there was no token for the CIPD service {url} within 50ms")
             ))
         );
         assert!(service.requests().is_empty());

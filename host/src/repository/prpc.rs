@@ -82,35 +82,26 @@ impl PrpcRepository {
         }
         // The service may stumble over a digest of a wrong length rather than refuse it.
         request.pin()?;
-        let request = request::encode(request);
         let deadline = Instant::now() + self.deadline;
-        let mut last = None;
-        let asking = self.ask_until(deadline, &request, &mut last);
-        let answer = timeout_at(deadline, asking).await.unwrap_or(None);
-        answer.unwrap_or_else(|| Err(self.too_late(last)))
+        self.ask_until(deadline, request::encode(request)).await
     }
 
-    /// Asks again and again. Returns `None` when there is no time to ask once more; how
-    /// the last call failed is left in `last`.
-    async fn ask_until(
-        &self,
-        deadline: Instant,
-        request: &Bytes,
-        last: &mut Option<Status>,
-    ) -> Option<Result<MetadataPage, Status>> {
+    /// Asks again and again, until there is no time to ask once more.
+    async fn ask_until(&self, deadline: Instant, request: Bytes) -> Result<MetadataPage, Status> {
+        let mut last = None;
         let mut failures = 0;
         let mut refused = false;
         loop {
-            let token = match self.token().await {
-                Ok(token) => token,
-                Err(status) => return Some(Err(status)),
-            };
+            let token = self.token(deadline).await?;
             let left = deadline.saturating_duration_since(Instant::now());
-            let asked = self.connection.ask(request.clone(), token.as_ref(), left);
-            let Failure { status, retry } = match asked.await {
+            let asking = self.connection.ask(request.clone(), token.as_ref(), left);
+            let Ok(asked) = timeout_at(deadline, asking).await else {
+                return Err(self.too_late(last));
+            };
+            let Failure { status, retry } = match asked {
                 Ok(page) => {
                     self.budget.earn();
-                    return Some(Ok(page));
+                    return Ok(page);
                 }
                 Err(failure) => failure,
             };
@@ -120,39 +111,47 @@ impl PrpcRepository {
                 // It may have ended before its time. A second one has not.
                 refused = true;
                 tokens.refused(token);
-                *last = Some(status);
+                last = Some(status);
                 continue;
             }
             failures += 1;
             let Some(pause) = retry.pause(failures, rand::random()) else {
                 // A service that says no is up.
                 self.budget.earn();
-                return Some(Err(status));
+                return Err(status);
             };
             if !self.budget.take() {
-                return Some(Err(status));
+                return Err(status);
             }
             let url = self.connection.url();
             let (code, error) = (status.code, escape(&status.message));
             tracing::warn!(%url, %code, %error, ?pause, "the CIPD service failed, and is asked again");
-            *last = Some(status);
+            last = Some(status);
             if pause >= deadline.saturating_duration_since(Instant::now()) {
-                return None;
+                return Err(self.too_late(last));
             }
             sleep(pause).await;
         }
     }
 
-    async fn token(&self) -> Result<Option<Token>, Status> {
+    async fn token(&self, deadline: Instant) -> Result<Option<Token>, Status> {
         let Some(tokens) = &self.tokens else {
             return Ok(None);
         };
-        let token = tokens.get().await.map_err(|error| {
-            let url = self.connection.url();
-            let text = format!("cannot get a token for the CIPD service {url}: {error}");
-            Status::new(Code::UNAUTHENTICATED, text)
-        })?;
-        Ok(Some(token))
+        let url = self.connection.url();
+        match timeout_at(deadline, tokens.get()).await {
+            Ok(Ok(token)) => Ok(Some(token)),
+            Ok(Err(error)) => {
+                let text = format!("cannot get a token for the CIPD service {url}: {error}");
+                Err(Status::new(Code::UNAUTHENTICATED, text))
+            }
+            Err(_) => {
+                let deadline = self.deadline;
+                let text =
+                    format!("there was no token for the CIPD service {url} within {deadline:?}");
+                Err(Status::new(Code::DEADLINE_EXCEEDED, text))
+            }
+        }
     }
 
     fn too_late(&self, last: Option<Status>) -> Status {

@@ -84,8 +84,8 @@ impl PrpcOptions {
     }
 
     /// Sets where bearer tokens come from. The source is asked when a call needs a token
-    /// and the last one is a minute old, or was refused; white space around a token does
-    /// not count.
+    /// and the last one is a minute old, or was refused, and its future is dropped when no
+    /// call waits for it any more; white space around a token does not count.
     #[must_use]
     pub fn bearer_tokens<F, T>(mut self, source: F) -> Self
     where

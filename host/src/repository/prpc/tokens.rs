@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, FutureExt as _, Shared};
+use futures_util::future::{BoxFuture, FutureExt as _, Shared, WeakShared, ready};
 use reqwest::header::HeaderValue;
 
 /// How long a token is used before the source is asked again. Tools that print tokens
@@ -27,11 +27,17 @@ pub(super) struct Tokens {
 #[derive(Default)]
 struct Latest {
     number: u64,
-    /// The fetch of the token, and when it began.
-    fetch: Option<(Fetch, Instant)>,
+    /// The token, and when its fetch began.
+    token: Option<(State, Instant)>,
 }
 
-type Fetch = Shared<BoxFuture<'static, Result<Token, NoToken>>>;
+enum State {
+    /// Kept by the calls that wait for it alone: it ends with the last of them.
+    Fetching(WeakShared<Fetch>),
+    Fetched(Token),
+}
+
+type Fetch = BoxFuture<'static, Result<Token, NoToken>>;
 
 /// A token, as it is sent.
 #[derive(Clone)]
@@ -63,11 +69,20 @@ impl Tokens {
 
     /// Returns a token that is not known to be of no use. Calls that come while it is
     /// fetched wait for the same one.
+    ///
+    /// # Cancel safety
+    ///
+    /// The fetch is dropped when no call waits for it any more.
     pub(super) async fn get(&self) -> Result<Token, NoToken> {
-        let (number, fetch) = self.fetch(Instant::now());
+        self.get_at(Instant::now()).await
+    }
+
+    async fn get_at(&self, now: Instant) -> Result<Token, NoToken> {
+        let (number, fetch) = self.fetch(now);
         let fetched = fetch.await;
-        if fetched.is_err() {
-            self.forget(number);
+        match &fetched {
+            Ok(token) => self.keep(token),
+            Err(_) => self.forget(number),
         }
         fetched
     }
@@ -77,12 +92,13 @@ impl Tokens {
         self.forget(token.number);
     }
 
-    fn fetch(&self, now: Instant) -> (u64, Fetch) {
+    fn fetch(&self, now: Instant) -> (u64, Shared<Fetch>) {
         let mut latest = self.latest();
-        if let Some((fetch, begun)) = &latest.fetch
+        if let Some((state, begun)) = &latest.token
             && now.saturating_duration_since(*begun) < LIFETIME
+            && let Some(fetch) = state.resume()
         {
-            return (latest.number, fetch.clone());
+            return (latest.number, fetch);
         }
         latest.number += 1;
         let number = latest.number;
@@ -95,20 +111,41 @@ impl Tokens {
             Ok(Token { header, number })
         };
         let fetch = fetch.boxed().shared();
-        latest.fetch = Some((fetch.clone(), now));
+        let state = fetch.downgrade().map(State::Fetching);
+        latest.token = state.map(|state| (state, now));
         (number, fetch)
+    }
+
+    /// Keeps a token that was fetched, unless a later fetch has begun.
+    fn keep(&self, fetched: &Token) {
+        let mut latest = self.latest();
+        if latest.number == fetched.number
+            && let Some((state, _)) = &mut latest.token
+        {
+            *state = State::Fetched(fetched.clone());
+        }
     }
 
     /// Drops a token, unless a later one has taken its place.
     fn forget(&self, number: u64) {
         let mut latest = self.latest();
         if latest.number == number {
-            latest.fetch = None;
+            latest.token = None;
         }
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Returns what yields the token, unless the fetch was given up.
+    fn resume(&self) -> Option<Shared<Fetch>> {
+        match self {
+            Self::Fetching(fetch) => fetch.upgrade(),
+            Self::Fetched(token) => Some(ready(Ok(token.clone())).boxed().shared()),
+        }
     }
 }
 
@@ -158,8 +195,8 @@ mod tests {
         let tokens = numbered();
         let now = Instant::now();
         let at = |seconds| {
-            let (_, fetch) = tokens.fetch(now + Duration::from_secs(seconds));
-            let token = fetch.now_or_never().expect("ready").expect("a token");
+            let get = tokens.get_at(now + Duration::from_secs(seconds));
+            let token = get.now_or_never().expect("ready").expect("a token");
             token.header.to_str().expect("text").to_owned()
         };
         assert_eq!(
@@ -209,6 +246,32 @@ mod tests {
         let token = second.now_or_never().expect("ready").expect("a token");
         assert_eq!(token.header, "Bearer t");
         assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_fetch_ends_with_the_last_call_that_waits_for_it() {
+        let begun = Arc::new(());
+        let held = Arc::clone(&begun);
+        let tokens = Tokens::new(Box::new(move || {
+            let held = Arc::clone(&held);
+            async move {
+                let _held = held;
+                std::future::pending().await
+            }
+            .boxed()
+        }));
+        let fetches = || Arc::strong_count(&begun) - 2;
+        let (mut first, mut second) = (Box::pin(tokens.get()), Box::pin(tokens.get()));
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        drop(first);
+        assert_eq!(fetches(), 1);
+        drop(second);
+        assert_eq!(fetches(), 0);
+        // Whoever comes next does not wait for what has ended.
+        let mut third = Box::pin(tokens.get());
+        assert!((&mut third).now_or_never().is_none());
+        assert_eq!(fetches(), 1);
     }
 
     #[test]
