@@ -7,8 +7,9 @@ use std::process::{ExitStatus, Stdio};
 
 use admission_host::TokenError;
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::task::spawn_blocking;
 
 /// Longest token, in bytes. Bounds what a command that was not meant can fill.
@@ -27,16 +28,18 @@ enum CommandError {
 ///
 /// # Cancel safety
 ///
-/// Dropping the future kills the command.
+/// Dropping the future kills the command, and what it has started.
 pub(crate) async fn from_command(command: String) -> Result<String, TokenError> {
     let mut child = Command::new("sh")
         .arg("-c")
         .arg(command)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .context("cannot run `sh` for the token command")?;
+    let group = Group::of(&child);
     let stdout = child.stdout.take().expect("it was asked for");
     let mut token = String::new();
     stdout
@@ -48,10 +51,41 @@ pub(crate) async fn from_command(command: String) -> Result<String, TokenError> 
         return Err(CommandError::TooLong.into());
     }
     let exit = child.wait().await?;
+    group.ended();
     if !exit.success() {
         return Err(CommandError::Failed(exit).into());
     }
     Ok(token)
+}
+
+/// The process group of a command, in which is what the command starts: a script that is
+/// killed alone leaves behind what it waits for. Dropping it kills the group.
+struct Group {
+    leader: Option<Pid>,
+}
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self {
+            leader: id.and_then(Pid::from_raw),
+        }
+    }
+
+    /// Takes note that the command ended by itself; what it has left running may go on.
+    fn ended(mut self) {
+        self.leader = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader {
+            // Nobody has waited for the leader, so its number is still the group's. There
+            // is nothing to do about a group that is gone.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
 }
 
 fn words(exit: ExitStatus) -> String {

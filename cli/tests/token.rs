@@ -1,0 +1,89 @@
+//! What becomes of a token command when nobody waits for its token any more.
+#![expect(clippy::unwrap_used, reason = "a test fails where anything is amiss")]
+
+use std::process::{Output, Stdio};
+
+use conformance::lifeline::Lifeline;
+use conformance::modes::native;
+use conformance::repositories::entries;
+use conformance::service::{FakeService, Response};
+use conformance::{eventually, guarded};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+const PIN: &str = "visit-all/2:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
+
+/// `admit check` with a policy that asks for metadata, and a token command that starts
+/// another and never ends.
+struct Waiting {
+    service: FakeService,
+    admit: Child,
+    lifeline: Lifeline,
+}
+
+impl Waiting {
+    /// Starts it, and waits until the token command runs.
+    async fn start(timeout: &str) -> Self {
+        let service = FakeService::start(|_, _| Response::page(entries(3, 10)).into());
+        let mut lifeline = Lifeline::new();
+        let path = lifeline.path().display();
+        let admit = Command::new(env!("CARGO_BIN_EXE_admit"))
+            .args(["check", "--service-url", service.url(), PIN])
+            .args(["--timeout", timeout, "--auth-token-command"])
+            .arg(format!("exec 9>'{path}'; echo up >&9; sleep 1000; echo t"))
+            .arg("--")
+            .arg(native("conformance-fixture"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        assert_eq!(lifeline.lines(1).await, ["up"]);
+        Self {
+            service,
+            admit,
+            lifeline,
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let admit = i32::try_from(self.admit.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(admit).unwrap(), signal).unwrap();
+    }
+
+    /// Waits until it has ended, and all of the token command too.
+    async fn end(mut self) -> Output {
+        let run = self.admit.wait_with_output().await.unwrap();
+        eventually(|| !self.lifeline.is_held()).await;
+        assert!(self.service.requests().is_empty());
+        run
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_runs_out_of_time_ends_the_token_command() {
+    guarded(async {
+        let waiting = Waiting::start("4s").await;
+        let url = waiting.service.url().to_owned();
+        let run = waiting.end().await;
+        assert_eq!(
+            String::from_utf8(run.stdout).unwrap(),
+            format!("{PIN}  failed: there was no token for the CIPD service {url} within 3s\n")
+        );
+        assert_eq!(run.status.code(), Some(2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_the_token_command() {
+    guarded(async {
+        for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+            let waiting = Waiting::start("0").await;
+            waiting.signal(signal);
+            assert_eq!(waiting.end().await.status.code(), Some(status));
+        }
+    })
+    .await;
+}
