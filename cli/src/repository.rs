@@ -1,6 +1,6 @@
 //! Where plugins get metadata from.
 
-use std::fs::{self, File};
+use std::fs;
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,7 +68,7 @@ fn service(
         }
         Identity::TokenFile(file) => {
             // Finds out now, before anything is started, that there is no such file.
-            File::open(&file)
+            token::look_at(&file)
                 .with_context(|| format!("cannot read the token file `{}`", file.display()))?;
             let source = move || token::from_file(file.clone());
             Arc::new(PrpcRepository::new(options.bearer_tokens(source))?)

@@ -1,8 +1,8 @@
 //! Tokens that tell the service who asks.
 
 use std::fs::File;
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use admission_host::TokenError;
@@ -93,18 +93,32 @@ fn words(exit: ExitStatus) -> String {
     code.unwrap_or_else(|| exit.to_string())
 }
 
+/// Finds out whether a file that is to hold tokens can be opened.
+///
+/// # Errors
+///
+/// If it cannot, or if it is a folder, which can be opened and not read.
+pub(crate) fn look_at(file: &Path) -> io::Result<()> {
+    if File::open(file)?.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(())
+}
+
 /// Reads a token from a file, which may be written anew at any time.
 pub(crate) async fn from_file(file: PathBuf) -> Result<String, TokenError> {
     let shown = file.display().to_string();
     let read = move || {
         let mut token = String::new();
         File::open(file)?
-            .take(MAX_TOKEN)
+            .take(MAX_TOKEN + 1)
             .read_to_string(&mut token)?;
-        Ok::<_, std::io::Error>(token)
+        Ok::<_, io::Error>(token)
     };
     let token = spawn_blocking(read).await?;
-    token
-        .with_context(|| format!("cannot read the token file `{shown}`"))
-        .map_err(Into::into)
+    let token = token.with_context(|| format!("cannot read the token file `{shown}`"))?;
+    if token.len() as u64 > MAX_TOKEN {
+        return Err(format!("the token file `{shown}` holds more than a token").into());
+    }
+    Ok(token)
 }

@@ -263,3 +263,24 @@ async fn what_cannot_be_used_is_refused_before_anything_is_started() {
     })
     .await;
 }
+#[tokio::test]
+async fn a_file_with_more_than_a_token_is_not_sent_in_part() {
+    guarded(async {
+        let service = FakeService::start(|_, _| shown());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        fs::write(&file, "x".repeat(70_000)).unwrap();
+        let file = file.to_str().unwrap();
+        let run = check(service.url(), &["--auth-token-file", file]).await;
+        let error = format!("the token file `{file}` holds more than a token\n");
+        assert!(stdout(&run).ends_with(&error), "{run:?}");
+        assert!(service.requests().is_empty());
+    })
+    .await;
+}
+
+            (
+                "https://cipd.example",
+                &["--auth-token-file", "/"],
+                "error: cannot read the token file `/`\n  caused by: is a directory\n".to_owned(),
+            ),
