@@ -6,6 +6,8 @@ use admission_proto::wire::{Any, Message as _, cipd};
 use admission_proto::{Code, Detail, InstanceMetadata, Status, quote};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use super::retry::{Failure, Retry, is_transient_http};
 use super::{MEDIA_TYPE, html};
@@ -19,6 +21,11 @@ pub(super) const DETAILS: &str = "X-Prpc-Status-Details-Bin";
 
 /// Most bytes of a message that are kept.
 const MAX_MESSAGE: usize = 4096;
+
+/// Most entries of an answer. One takes two bytes at least, and more than a hundred once
+/// it is read; with who has attached it, when, and its fingerprint it takes 64, of which
+/// this many fit the largest answer that is taken unless somebody says otherwise.
+const MAX_ENTRIES: usize = 512 << 10;
 
 /// The part of a response that comes before its body.
 #[derive(Debug, Default)]
@@ -70,10 +77,15 @@ impl Head {
             );
             return Err(Failure::lasting(Code::INTERNAL, text));
         }
-        let answer = cipd::ListMetadataResponse::decode(body).map_err(|error| {
+        let unreadable = |error: DecodeError| {
             let text = format!("prpc: failed to unmarshal the response: {error}");
             Failure::lasting(Code::INTERNAL, text)
-        })?;
+        };
+        if count_entries(body).map_err(unreadable)? > MAX_ENTRIES {
+            let text = format!("the response has more than {MAX_ENTRIES} entries");
+            return Err(Failure::lasting(Code::UNAVAILABLE, text));
+        }
+        let answer = cipd::ListMetadataResponse::decode(body).map_err(unreadable)?;
         let entries = answer.metadata.into_iter().map(InstanceMetadata::from);
         Ok(MetadataPage::new(entries.collect(), answer.next_page_token))
     }
@@ -128,6 +140,19 @@ impl Head {
             },
         }
     }
+}
+
+/// Counts the entries of an answer, and makes none.
+fn count_entries(mut body: &[u8]) -> Result<usize, DecodeError> {
+    /// The number of the field that has an entry.
+    const METADATA: u32 = 1;
+    let mut count = 0;
+    while !body.is_empty() {
+        let (field, wire_type) = decode_key(&mut body)?;
+        skip_field(wire_type, field, &mut body, DecodeContext::default())?;
+        count += usize::from(field == METADATA);
+    }
+    Ok(count)
 }
 
 /// Reads how long to wait, where it is given as a number of seconds.

@@ -101,6 +101,23 @@ fn a_body_that_is_no_message_is_an_error() {
 }
 
 #[test]
+fn entries_of_two_bytes_do_not_fill_memory() {
+    let head = head(200, "0", BINARY);
+    let most = b"\x0a\x00".repeat(MAX_ENTRIES);
+    let page = head.decode(&most).expect("an answer");
+    assert_eq!(page.metadata.len(), MAX_ENTRIES);
+    let more = [&most[..], b"\x0a\x00"].concat();
+    assert_eq!(
+        told(&head, str::from_utf8(&more).expect("control characters")),
+        (
+            Code::UNAVAILABLE,
+            "the response has more than 524288 entries".to_owned(),
+            false
+        )
+    );
+}
+
+#[test]
 fn another_code_makes_the_body_its_message() {
     for (code, again) in [(Code::NOT_FOUND, false), (Code::UNAVAILABLE, true)] {
         let head = head(200, &code.number().to_string(), "text/plain");
