@@ -145,6 +145,12 @@ tests! {
                 r#"prpc: invalid X-Prpc-Grpc-Code header value "OK""#,
             ),
             (
+                // The name in another case is a second header.
+                page().with("x-prpc-grpc-code", "7"),
+                Code::INTERNAL,
+                r#"prpc: invalid X-Prpc-Grpc-Code header value "0, 7""#,
+            ),
+            (
                 page().with("Content-Type", "text/html"),
                 Code::INTERNAL,
                 r#"prpc: output format ("text/html") doesn't match expected format ("application/prpc; encoding=binary")"#,

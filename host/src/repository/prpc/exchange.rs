@@ -250,12 +250,17 @@ fn head(response: &Response) -> Head {
     let headers = response.headers();
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let get = |name: &str| headers.get(name).map(|value| text(value.as_bytes()));
-    let details = headers.get_all(response::DETAILS).iter();
+    let all = |name: &str| -> Vec<String> {
+        let values = headers.get_all(name).iter();
+        values.map(|value| text(value.as_bytes())).collect()
+    };
+    // HTTP has it that a header which comes twice is one with both values.
+    let codes = all(response::CODE);
     Head {
         http_status: response.status().as_u16(),
-        code: get(response::CODE),
+        code: (!codes.is_empty()).then(|| codes.join(", ")),
         content_type: get(CONTENT_TYPE.as_str()).unwrap_or_default(),
-        details: details.map(|value| text(value.as_bytes())).collect(),
+        details: all(response::DETAILS),
         retry_after: get(RETRY_AFTER.as_str())
             .and_then(|value| response::parse_retry_after(&value)),
     }
