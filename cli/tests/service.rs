@@ -133,6 +133,54 @@ async fn a_service_that_cannot_be_reached_is_named_before_the_check_runs_out_of_
 }
 
 #[tokio::test]
+async fn a_service_is_asked_by_way_of_the_proxy_which_sees_no_token() {
+    guarded(async {
+        let proxy = FakeService::start(|_, _| Response::new(403, "no").into());
+        let options = ["--timeout", "4s", "--auth-token-command", "echo s3cr3t"];
+        let run = check_by("https://cipd.example", &options, |command| {
+            command
+                .env("HTTPS_PROXY", proxy.url())
+                .env_remove("NO_PROXY")
+                .env_remove("no_proxy")
+                .arg("--")
+                .arg(native("conformance-fixture"))
+        })
+        .await;
+        assert_eq!(run.status.code(), Some(2));
+        let error = "cannot reach the CIPD service https://cipd.example: tunnel error: unsuccessful; \
+                     check its URL, the network and the proxies of the environment";
+        assert!(stdout(&run).contains(error), "{run:?}");
+        let requests = proxy.requests();
+        assert!(!requests.is_empty());
+        for request in requests {
+            assert_eq!(request.line, "CONNECT cipd.example:443");
+            assert_eq!(request.header("authorization"), None);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_root_certificates_it_is_said_what_to_look_at() {
+    guarded(async {
+        let run = check_by("https://cipd.example", &[], |command| {
+            command
+                .env("SSL_CERT_FILE", "/absent")
+                .env("SSL_CERT_DIR", "/absent")
+                .arg("--")
+                .arg(native("conformance-fixture"))
+        })
+        .await;
+        assert_eq!(run.status.code(), Some(2));
+        let error = "cannot prepare a connection to the CIPD service https://cipd.example: \
+                     unexpected error: No CA certificates were loaded from the system; \
+                     are root certificates installed, or named by SSL_CERT_FILE?";
+        assert!(stdout(&run).contains(error), "{run:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn offline_no_service_is_asked() {
     guarded(async {
         let service = FakeService::start(|_, _| shown());

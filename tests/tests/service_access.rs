@@ -202,8 +202,10 @@ fn root_certificates_that_are_none_are_refused() {
         refused("no PEM at all"),
         "there are no certificates in what is given as root certificates"
     );
-    assert_eq!(
-        refused("-----BEGIN CERTIFICATE-----\nAA=="),
-        "cannot read the root certificates"
-    );
+    for broken in [
+        "-----BEGIN CERTIFICATE-----\nAA==",
+        "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+    ] {
+        assert_eq!(refused(broken), "cannot read the root certificates");
+    }
 }

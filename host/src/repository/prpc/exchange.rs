@@ -167,7 +167,11 @@ impl Connection {
             return Failure::lasting(Code::UNAVAILABLE, text);
         }
         let text = if error.is_connect() {
-            format!("cannot reach {service}: {cause}; check its URL and the network")
+            let suspects = match self.proxies {
+                Proxies::Never => "its URL and the network",
+                Proxies::OfEnvironment => "its URL, the network and the proxies of the environment",
+            };
+            format!("cannot reach {service}: {cause}; check {suspects}")
         } else {
             format!("the connection to {service} broke: {cause}")
         };
@@ -202,16 +206,15 @@ impl Connection {
     }
 
     fn make_client(&self) -> Result<Client, Status> {
-        let unusable = |error: &(dyn Error + 'static)| {
-            let text = format!(
-                "cannot prepare a connection to {}: {}",
-                self.service(),
-                innermost(error)
-            );
+        let unusable = |error: &(dyn Error + 'static), hint: &str| {
+            let (service, cause) = (self.service(), innermost(error));
+            let text = format!("cannot prepare a connection to {service}: {cause}{hint}");
             Status::new(Code::UNAVAILABLE, text)
         };
+        let hint = "; are root certificates installed, or named by SSL_CERT_FILE?";
+        let tls = self.tls().map_err(|error| unusable(&error, hint))?;
         let mut builder = Client::builder()
-            .tls_backend_preconfigured(self.tls().map_err(|error| unusable(&error))?)
+            .tls_backend_preconfigured(tls)
             .user_agent(&self.user_agent)
             // A redirect could lead anywhere, and a method of pRPC has none.
             .redirect(redirect::Policy::none())
@@ -221,7 +224,7 @@ impl Connection {
         if self.proxies == Proxies::Never {
             builder = builder.no_proxy();
         }
-        builder.build().map_err(|error| unusable(&error))
+        builder.build().map_err(|error| unusable(&error, ""))
     }
 
     /// Returns how to make connections secure; the process's own choices stay its own.
@@ -267,11 +270,19 @@ fn head(response: &Response) -> Head {
 }
 
 fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PrpcRepositoryError> {
+    fn refuse(error: impl Error + Send + Sync + 'static) -> PrpcRepositoryError {
+        PrpcRepositoryError::RootCertificates {
+            source: Box::new(error),
+        }
+    }
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| PrpcRepositoryError::RootCertificates {
-            source: Box::new(error),
-        })?;
+        .map_err(refuse)?;
+    // Finds out now, and not with the first call, that one is none.
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(refuse)?;
+    }
     if certificates.is_empty() && !pem.is_empty() {
         return Err(PrpcRepositoryError::NoRootCertificate);
     }
