@@ -110,6 +110,8 @@ pub(crate) enum Problem {
         expected: &'static str,
         found: Found,
     },
+    #[error("the instance {} cannot be resolved to another one", quote(.0))]
+    OtherInstance(String),
     #[error("{} is another instance here than on line {line}, where it is {known}", quote(.version))]
     Contradiction {
         version: String,

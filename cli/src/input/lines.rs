@@ -57,6 +57,13 @@ impl Lines {
     /// `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<String>, InputError> {
         while let Some(line) = self.next_line()? {
+            // A comment may be in any encoding.
+            if line.trim_ascii_start().starts_with(b"#") {
+                continue;
+            }
+            let Ok(line) = str::from_utf8(&line) else {
+                return Err(self.broken(Problem::Utf8));
+            };
             let line = line.trim();
             if !line.starts_with('#') {
                 return Ok(Some(line.to_owned()));
@@ -75,7 +82,7 @@ impl Lines {
         Err(self.broken(Problem::Unexpected { expected, found }))
     }
 
-    fn next_line(&mut self) -> Result<Option<String>, InputError> {
+    fn next_line(&mut self) -> Result<Option<Vec<u8>>, InputError> {
         let mut line = Vec::new();
         let mut reader = self.reader.by_ref().take(LONGEST_LINE as u64 + 1);
         if let Err(source) = reader.read_until(b'\n', &mut line) {
@@ -89,10 +96,7 @@ impl Lines {
         if line.len() > LONGEST_LINE {
             return Err(self.broken(Problem::TooLong));
         }
-        match String::from_utf8(line) {
-            Ok(line) => Ok(Some(line)),
-            Err(_) => Err(self.broken(Problem::Utf8)),
-        }
+        Ok(Some(line))
     }
 
     /// Says what is wrong with the line that was read last.

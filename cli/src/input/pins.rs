@@ -33,7 +33,10 @@ mod tests {
     #[test]
     fn a_list_of_pins_may_have_comments_blanks_and_any_line_ends() {
         let text = format!("# two\r\n\r\na:{ID}\r\n  b/c:{ID}  \n\n# end");
-        assert_eq!(pins(text), Ok(vec![format!("a:{ID}"), format!("b/c:{ID}")]));
+        let expected = Ok(vec![format!("a:{ID}"), format!("b/c:{ID}")]);
+        assert_eq!(pins(&*text), expected);
+        let in_latin_1 = [b" # Z\xfcrich\n", text.as_bytes()].concat();
+        assert_eq!(pins(in_latin_1), expected);
         assert_eq!(pins(""), Ok(vec![]));
     }
 

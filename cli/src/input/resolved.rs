@@ -4,15 +4,21 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use admission_host::Pin;
-use admission_proto::{validate_package_name, validate_version};
+use admission_proto::{HashMode, ObjectRef, validate_package_name, validate_version};
 
 use super::lines::Lines;
 use super::{Found, InputError, Problem};
 
 /// Reads the pins of all triples, in their order.
+///
+/// # Errors
+///
+/// As [`ResolvedVersions::read`].
 pub(super) fn read(lines: &mut Lines, pins: &mut Vec<Pin>) -> Result<(), InputError> {
-    while let Some(resolved) = next(lines)? {
-        pins.push(resolved.pin);
+    let mut resolved = ResolvedVersions::default();
+    while let Some(one) = next(lines)? {
+        pins.push(one.pin.clone());
+        resolved.add(one).map_err(|problem| lines.broken(problem))?;
     }
     Ok(())
 }
@@ -29,25 +35,30 @@ impl ResolvedVersions {
     /// Also if it has one version of a package twice, with different instances: which
     /// of them is to be deployed would depend on who reads the file.
     pub(super) fn read(lines: &mut Lines) -> Result<Self, InputError> {
-        let mut resolved = HashMap::new();
-        while let Some(Resolved { version, pin, line }) = next(lines)? {
-            match resolved.entry((pin.package().to_owned(), version)) {
-                Entry::Vacant(entry) => {
-                    entry.insert((pin, line));
-                }
-                Entry::Occupied(entry) => {
-                    let (known, line) = entry.get();
-                    if *known != pin {
-                        return Err(lines.broken(Problem::Contradiction {
-                            version: entry.key().1.clone(),
-                            known: known.clone(),
-                            line: *line,
-                        }));
-                    }
+        let mut resolved = Self::default();
+        while let Some(one) = next(lines)? {
+            resolved.add(one).map_err(|problem| lines.broken(problem))?;
+        }
+        Ok(resolved)
+    }
+
+    fn add(&mut self, Resolved { version, pin, line }: Resolved) -> Result<(), Problem> {
+        match self.0.entry((pin.package().to_owned(), version)) {
+            Entry::Vacant(entry) => {
+                entry.insert((pin, line));
+            }
+            Entry::Occupied(entry) => {
+                let (known, line) = entry.get();
+                if *known != pin {
+                    return Err(Problem::Contradiction {
+                        version: entry.key().1.clone(),
+                        known: known.clone(),
+                        line: *line,
+                    });
                 }
             }
         }
-        Ok(Self(resolved))
+        Ok(())
     }
 
     /// Looks up what `version` of `package` was resolved to.
@@ -80,6 +91,10 @@ fn next(lines: &mut Lines) -> Result<Option<Resolved>, InputError> {
     validate_version(&version).map_err(|problem| lines.broken(problem))?;
     let instance_id = lines.next_text("an instance ID")?;
     let pin = Pin::new(&package, &instance_id).map_err(|problem| lines.broken(problem))?;
+    let is_instance_id = ObjectRef::from_instance_id(&version, HashMode::Any).is_ok();
+    if is_instance_id && version != instance_id {
+        return Err(lines.broken(Problem::OtherInstance(version)));
+    }
     let line = lines.number();
     if let Some(text) = lines.next()?
         && !text.is_empty()
@@ -137,6 +152,10 @@ mod tests {
                 "in:4: expected a blank line after the instance ID, found \"@Subdir x\"",
             ),
             (
+                "a\nqUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC\ndeadbeefdeadbeefdeadbeefdeadbeefdeadbeef\n",
+                "in:3: the instance \"qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC\" cannot be resolved to another one",
+            ),
+            (
                 "@Subdir x\n",
                 r#"in:1: invalid package name "@Subdir x": must be a slash-separated path where each component matches "[a-z0-9_\-\.]+""#,
             ),
@@ -164,10 +183,10 @@ mod tests {
     #[test]
     fn a_version_with_two_instances_is_refused() {
         let text = format!("a\nlatest\n{ID}\n\na\nlatest\n{SHA1}\n");
-        let refused = ResolvedVersions::read(&mut lines(text)).expect_err("it should be refused");
-        assert_eq!(
-            refused.to_string(),
-            format!("in:8: \"latest\" is another instance here than on line 3, where it is a:{ID}")
-        );
+        let error =
+            format!("in:8: \"latest\" is another instance here than on line 3, where it is a:{ID}");
+        let refused = ResolvedVersions::read(&mut lines(&*text)).expect_err("it should be refused");
+        assert_eq!(refused.to_string(), error);
+        assert_eq!(pins(&text), Err(error));
     }
 }
