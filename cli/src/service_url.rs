@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use admission_proto::quote;
+use url::Url;
 
 /// Where pins are unless somebody says otherwise.
 const DEFAULT: &str = "https://chrome-infra-packages.appspot.com";
@@ -42,7 +43,11 @@ impl FromStr for ServiceUrl {
         if !matches!(&*scheme, "http" | "https") || host.is_empty() || !host.chars().all(is_host) {
             return Err(refused());
         }
-        Ok(Self(format!("{scheme}://{host}")))
+        let spelled = format!("{scheme}://{host}");
+        match Url::parse(&spelled) {
+            Ok(_) => Ok(Self(spelled)),
+            Err(_) => Err(refused()),
+        }
     }
 }
 
@@ -82,6 +87,9 @@ mod tests {
             "https://user:password@cipd.example.com",
             "ftp://cipd.example.com",
             "https://cipd example.com",
+            "https://:443",
+            "https://[",
+            "https://cipd.example.com:99999",
         ] {
             assert!(url.parse::<ServiceUrl>().is_err(), "{url}");
         }

@@ -264,6 +264,22 @@ async fn a_token_command_that_fails_is_the_policy_s_error() {
 }
 
 #[tokio::test]
+async fn a_file_with_more_than_a_token_is_not_sent_in_part() {
+    guarded(async {
+        let service = FakeService::start(|_, _| shown());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        fs::write(&file, "x".repeat(70_000)).unwrap();
+        let file = file.to_str().unwrap();
+        let run = check(service.url(), &["--auth-token-file", file]).await;
+        let error = format!("the token file `{file}` holds more than a token\n");
+        assert!(stdout(&run).ends_with(&error), "{run:?}");
+        assert!(service.requests().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_used_is_refused_before_anything_is_started() {
     guarded(async {
         let absent = "caused by: No such file or directory (os error 2)";
@@ -282,6 +298,11 @@ async fn what_cannot_be_used_is_refused_before_anything_is_started() {
                 no_root_url("https://cipd.example/prpc"),
             ),
             (
+                "https://cipd.example:99999",
+                &["--offline"],
+                no_root_url("https://cipd.example:99999"),
+            ),
+            (
                 "http://cipd.example",
                 &["--auth-token-command", "print"],
                 "error: tokens would be readable on the way to http://cipd.example: use https\n"
@@ -291,6 +312,11 @@ async fn what_cannot_be_used_is_refused_before_anything_is_started() {
                 "https://cipd.example",
                 &["--auth-token-file", "/absent"],
                 format!("error: cannot read the token file `/absent`\n  {absent}\n"),
+            ),
+            (
+                "https://cipd.example",
+                &["--auth-token-file", "/"],
+                "error: cannot read the token file `/`\n  caused by: is a directory\n".to_owned(),
             ),
             (
                 "https://cipd.example",
@@ -311,24 +337,3 @@ async fn what_cannot_be_used_is_refused_before_anything_is_started() {
     })
     .await;
 }
-#[tokio::test]
-async fn a_file_with_more_than_a_token_is_not_sent_in_part() {
-    guarded(async {
-        let service = FakeService::start(|_, _| shown());
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("token");
-        fs::write(&file, "x".repeat(70_000)).unwrap();
-        let file = file.to_str().unwrap();
-        let run = check(service.url(), &["--auth-token-file", file]).await;
-        let error = format!("the token file `{file}` holds more than a token\n");
-        assert!(stdout(&run).ends_with(&error), "{run:?}");
-        assert!(service.requests().is_empty());
-    })
-    .await;
-}
-
-            (
-                "https://cipd.example",
-                &["--auth-token-file", "/"],
-                "error: cannot read the token file `/`\n  caused by: is a directory\n".to_owned(),
-            ),
