@@ -9,6 +9,8 @@ use crate::args::Wire;
 pub(crate) enum Kind {
     /// A program that is talked to like this.
     Command(Wire),
+    /// The program that `cipd` is configured to ask, and that is asked as `cipd` does.
+    CommandOfCipd,
     Component,
 }
 
@@ -23,6 +25,9 @@ pub(crate) fn about_plugin(failure: &CheckError, kind: Kind) -> Option<&'static 
                 "the plugin ended before it connected; one that is not made for cipd may need --wire stdio, one that needs more of the environment --env NAME, and -vv shows all that it logs"
             }
         }),
+        Kind::CommandOfCipd if failure.ended_before_connecting() => Some(
+            "the plugin ended before it connected, as it would with cipd; -vv shows all that it logs",
+        ),
         _ => what_next(failure.class(), kind),
     }
 }
@@ -36,6 +41,7 @@ pub(crate) fn about_silence(kind: Kind) -> &'static str {
         Kind::Command(Wire::Grpc) => {
             "is it an admission plugin, and does it start up at all? one that is not made for cipd may need --wire stdio"
         }
+        Kind::CommandOfCipd => "is it an admission plugin, and does it start up at all?",
         Kind::Component => "a large one takes its time to be compiled once",
     }
 }
@@ -45,6 +51,9 @@ pub(crate) fn what_next(class: Class, kind: Kind) -> Option<&'static str> {
     Some(match (class, kind) {
         (Class::Launch, Kind::Command(_)) => {
             "check that COMMAND exists and may be executed; a name without a slash is looked for in PATH"
+        }
+        (Class::Launch, Kind::CommandOfCipd) => {
+            "check that it exists and may be executed; a name without a slash is looked for in PATH"
         }
         (Class::Launch, Kind::Component) => {
             "the file must be a WASI 0.2 component; a Rust program becomes one with `cargo build --target wasm32-wasip2`"

@@ -50,6 +50,7 @@ pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Ch
                 config.origin
             )));
             Ok(Chosen {
+                kind: Kind::CommandOfCipd,
                 service_url: config.service_url,
                 ..native(config.argv, Wire::Grpc, env, true)
             })

@@ -147,6 +147,27 @@ fn a_plugin_without_a_program_fails_the_first_check() {
 }
 
 #[test]
+fn nothing_is_suggested_that_only_other_plugins_can_have() {
+    let said = |plugin| {
+        let variables = [("CIPD_ADMISSION_PLUGIN", plugin)];
+        said(&TempDir::new().unwrap(), &variables, &["--quiet"])
+    };
+    let hint = |text: &str| text.lines().last().map(str::to_owned);
+    assert_eq!(
+        hint(&said(r#"["sh", "-c", "exit 3"]"#)).as_deref(),
+        Some(
+            "  hint: the plugin ended before it connected, as it would with cipd; -vv shows all that it logs"
+        )
+    );
+    assert_eq!(
+        hint(&said(r#"["/absent"]"#)).as_deref(),
+        Some(
+            "  hint: check that it exists and may be executed; a name without a slash is looked for in PATH"
+        )
+    );
+}
+
+#[test]
 fn no_plugin_at_all_is_an_error() {
     assert_eq!(
         refusal(&TempDir::new().unwrap(), &[]),
