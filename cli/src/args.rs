@@ -19,7 +19,8 @@ use crate::input::Platform;
 use crate::service_url::ServiceUrl;
 
 const AFTER_HELP: &str = "\
-Exit status: 0 if every pin was admitted, 1 if some were denied, 2 if anything failed.
+Exit status: 0 if every pin was admitted, 1 if some were denied, 2 if anything failed; 130 after
+SIGINT, such as from Ctrl-C, and 143 after SIGTERM.
 
 Examples:
   admit check infra/tools/bb/linux-amd64:4OSKfQ...C --metadata meta.json -- ./policy
@@ -30,7 +31,8 @@ Examples:
   list-pins | admit check --pins - --offline --format json -- ./policy --strict";
 
 const CIPD_PLUGIN_AFTER_HELP: &str = "\
-Exit status: 0 when the client has ended stdin, 1 if the conversation with it broke off.
+Exit status: 0 when the client has ended stdin, 1 if the conversation with it broke off, 2 if the
+command line makes no sense. What is wrong with the plugin is the answer to the client's checks.
 
 Examples:
   CIPD_ADMISSION_PLUGIN='[\"admit\", \"cipd-plugin\", \"--component\", \"policy.wasm\"]' cipd ensure ...
@@ -42,18 +44,6 @@ Examples:
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    #[command(flatten)]
-    pub(crate) verbosity: Verbosity,
-    /// When to use colours.
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "WHEN",
-        help_heading = "Output"
-    )]
-    pub(crate) color: Color,
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,15 +63,19 @@ pub(crate) enum Command {
     CipdPlugin(Box<CipdPluginArgs>),
 }
 
-#[derive(Debug, Args)]
+/// What is shown on the terminal, and how.
+#[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Output")]
-pub(crate) struct Verbosity {
+pub(crate) struct TerminalArgs {
     /// Logs more: -v what happens, -vv every detail; plugins are asked for the same.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Says nothing on stderr but errors.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
+    /// When to use colours.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -110,6 +104,8 @@ pub(crate) struct CheckArgs {
     pins: PinArgs,
     #[command(flatten)]
     asking: AskingArgs,
+    #[command(flatten)]
+    terminal: TerminalArgs,
     #[command(flatten)]
     metadata: MetadataArgs,
     #[command(flatten)]
@@ -197,6 +193,7 @@ pub(crate) struct Patience {
 pub(crate) struct Job {
     pub(crate) pins: PinArgs,
     pub(crate) asking: AskingArgs,
+    pub(crate) terminal: TerminalArgs,
     pub(crate) metadata: Metadata,
     pub(crate) plugin: PluginArgs,
 }
@@ -212,6 +209,7 @@ impl CheckArgs {
         Ok(Job {
             pins: self.pins,
             asking: self.asking,
+            terminal: self.terminal,
             metadata: self.metadata.choose(),
             plugin: plugin.map_err(|text| misuse("check", text))?,
         })
@@ -244,4 +242,20 @@ fn misuse(subcommand: &str, text: String) -> clap::Error {
         .find_subcommand_mut(subcommand)
         .expect("it is the command being run");
     subcommand.error(ErrorKind::ArgumentConflict, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_option_is_taken_by_a_command_that_would_ignore_it() {
+        for option in ["--verbose", "--quiet", "--color=never", "--offline"] {
+            for (command, is_taken) in [("check", true), ("cipd-plugin", false)] {
+                let line = ["admit", command, option, "--", "./p"];
+                let taken = Cli::try_parse_from(line);
+                assert_eq!(taken.is_ok(), is_taken, "{command} {option}");
+            }
+        }
+    }
 }

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Check(args) => {
             let job = args.into_job().unwrap_or_else(|misuse| misuse.exit());
-            let terminal = Terminal::new(cli.verbosity, cli.color);
+            let terminal = Terminal::new(job.terminal);
             check::run(job, &terminal).unwrap_or_else(|error| {
                 terminal.say(&error::render(&error));
                 ExitCode::from(check::FAILED)

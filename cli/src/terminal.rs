@@ -11,28 +11,28 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args::{Color, Verbosity};
+use crate::args::{Color, TerminalArgs};
 
 /// Fewest pins that are worth a progress bar.
 const MANY: usize = 100;
 
 /// What is shown on stderr, and how stdout may look.
 pub(crate) struct Terminal {
-    verbosity: Verbosity,
+    args: TerminalArgs,
     progress: ProgressBar,
 }
 
 impl Terminal {
     /// Takes charge of logs and colours, for the whole process.
-    pub(crate) fn new(verbosity: Verbosity, color: Color) -> Self {
-        match color {
+    pub(crate) fn new(args: TerminalArgs) -> Self {
+        match args.color {
             Color::Auto => ColorChoice::Auto,
             Color::Always => ColorChoice::Always,
             Color::Never => ColorChoice::Never,
         }
         .write_global();
         let terminal = Self {
-            verbosity,
+            args,
             progress: ProgressBar::hidden(),
         };
         terminal.log();
@@ -56,7 +56,7 @@ impl Terminal {
 
     /// Returns the bar to advance, which is seen only if it is worth it.
     pub(crate) fn progress(&self, pins: usize) -> ProgressBar {
-        if pins > MANY && !self.verbosity.quiet && io::stderr().is_terminal() {
+        if pins > MANY && !self.args.quiet && io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {elapsed}")
                 .expect("the template is valid");
             self.progress.set_style(style);
@@ -84,13 +84,13 @@ impl Terminal {
 
     /// Writes a line to stderr, unless only errors are wanted.
     pub(crate) fn note(&self, line: &str) {
-        if !self.verbosity.quiet {
+        if !self.args.quiet {
             self.say(line);
         }
     }
 
     fn level(&self) -> LevelFilter {
-        match (self.verbosity.quiet, self.verbosity.verbose) {
+        match (self.args.quiet, self.args.verbose) {
             (true, _) => LevelFilter::ERROR,
             (false, 0) => LevelFilter::WARN,
             (false, 1) => LevelFilter::INFO,
