@@ -118,12 +118,12 @@ async fn a_service_that_cannot_be_reached_is_named_before_the_check_runs_out_of_
     guarded(async {
         let port = ClosedPort::take();
         let url = port.url();
-        let run = check(&url, &["--timeout", "400ms"]).await;
+        let run = check(&url, &["--timeout", "2s"]).await;
         assert_eq!(run.status.code(), Some(2));
         assert_eq!(
             stdout(&run),
             format!(
-                "visit-all/2:{INSTANCE}  failed: the CIPD service {url} did not answer within 300ms; \
+                "visit-all/2:{INSTANCE}  failed: the CIPD service {url} did not answer within 1.5s; \
                  the last error was UNAVAILABLE: cannot reach the CIPD service {url}: \
                  Connection refused (os error 111); check its URL and the network\n"
             )
