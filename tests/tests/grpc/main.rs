@@ -1,6 +1,7 @@
 //! Plugins on the reference's wire, as a peer speaks it that shares no code with the host
 //! or the SDK: what is different there from frames.
 
+mod bounds;
 mod calls;
 mod ends;
 mod peer;

@@ -6,6 +6,7 @@
     reason = "what a plugin should not do is what is tested"
 )]
 
+mod bounds;
 mod modes;
 mod odd;
 mod serve;
@@ -18,7 +19,9 @@ fn main() -> ExitCode {
     if argument.is_empty() {
         return serve::run();
     }
-    let code = modes::run(&argument).or_else(|| odd::run(&argument));
+    let code = modes::run(&argument)
+        .or_else(|| odd::run(&argument))
+        .or_else(|| bounds::run(&argument));
     code.unwrap_or_else(|| {
         eprintln!("the peer has no mode {argument:?}");
         ExitCode::FAILURE

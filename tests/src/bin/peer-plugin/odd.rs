@@ -51,7 +51,9 @@ pub(crate) fn run(argument: &str) -> Option<ExitCode> {
 }
 
 /// Denies each admission with what `ask` has found out.
-fn answer_with(ask: fn(&mut Wire, &Admission) -> String) -> impl FnMut(&mut Wire, Admission) {
+pub(crate) fn answer_with(
+    ask: fn(&mut Wire, &Admission) -> String,
+) -> impl FnMut(&mut Wire, Admission) {
     move |wire, admission| {
         let found = ask(wire, &admission);
         wire.deny(&admission.admission_id, &found);
@@ -59,7 +61,7 @@ fn answer_with(ask: fn(&mut Wire, &Admission) -> String) -> impl FnMut(&mut Wire
 }
 
 /// Spells what a call has ended with.
-fn outcome<T>(result: Result<Response<T>, Status>) -> String {
+pub(crate) fn outcome<T>(result: Result<Response<T>, Status>) -> String {
     match result {
         Ok(_) => "OK".to_owned(),
         Err(status) => format!("{:?} {}", status.code(), status.message()),

@@ -1,0 +1,100 @@
+//! Plugins that want more at once than one plugin may have.
+
+use std::process::ExitCode;
+
+use admission_grpc::host_client::HostClient;
+use admission_proto::wire::plugin::{Admission, LogRequest};
+use futures_util::stream::{self, StreamExt as _};
+use tokio::task::JoinSet;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+
+use crate::odd::{answer_with, outcome};
+use crate::wire::Wire;
+
+/// Longest message of one call, in bytes.
+const LONGEST: usize = 4 << 20;
+
+/// Calls with such a message that may be under way at once.
+const LONG_CALLS: usize = 16;
+
+/// Connections that a plugin may have.
+const CONNECTIONS: usize = 64;
+
+/// Returns `None` if there is no such mode.
+pub(crate) fn run(argument: &str) -> Option<ExitCode> {
+    match argument {
+        "long-calls" => Wire::new().connect_and(answer_with(long_calls)),
+        "many-connections" => Wire::new().connect_and(answer_with(many_connections)),
+        _ => return None,
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+/// Begins as many long calls as there may be and ends none; tells what a further one, which
+/// is short, comes to then, and after they were taken back.
+fn long_calls(wire: &mut Wire, _: &Admission) -> String {
+    let line = longest_line();
+    let channel = wire.channel();
+    let mut calls = JoinSet::new();
+    for _ in 0..LONG_CALLS {
+        let endless = stream::iter([line.clone()]).chain(stream::pending());
+        let call = log_all(channel.clone(), wire.handshake.request(endless));
+        calls.spawn_on(call, wire.runtime.handle());
+    }
+    let refused = loop {
+        if let Err(status) = wire.log("info", "short") {
+            break status;
+        }
+    };
+    wire.block_on(calls.shutdown());
+    // They are taken back when the host hears of it.
+    while wire.log("info", "short").is_err() {}
+    format!("{:?} {}; OK", refused.code(), refused.message())
+}
+
+/// Has as many connections as there may be; tells what a call on a further one comes to
+/// then, and after another one was given up.
+fn many_connections(wire: &mut Wire, _: &Admission) -> String {
+    let log = |channel: &Channel| {
+        let request = wire.handshake.request(LogRequest::default());
+        wire.block_on(HostClient::new(channel.clone()).log(request))
+    };
+    // One is there already.
+    let mut channels: Vec<_> = (1..CONNECTIONS).map(|_| wire.channel()).collect();
+    for channel in &channels {
+        log(channel).expect("so many there may be");
+    }
+    let further = wire.channel();
+    let refused = outcome(log(&further));
+    channels.pop();
+    // It is gone when the host hears of it.
+    while log(&further).is_err() {}
+    format!("{refused}; OK")
+}
+
+/// Returns a line that makes the longest message that there may be.
+fn longest_line() -> LogRequest {
+    /// What stands before the text: a tag, and a length in four bytes.
+    const AROUND: usize = 5;
+    LogRequest {
+        message: "x".repeat(LONGEST - AROUND),
+        ..LogRequest::default()
+    }
+}
+
+/// Sends all `lines` in one call, which is made to be sent one.
+async fn log_all<S>(channel: Channel, lines: Request<S>) -> Result<Response<()>, Status>
+where
+    S: stream::Stream<Item = LogRequest> + Send + 'static,
+{
+    let mut client = Grpc::new(channel);
+    client.ready().await.expect("connected");
+    let path = PathAndQuery::from_static("/cipd.plugin.Host/Log");
+    client
+        .client_streaming(lines, path, ProstCodec::<LogRequest, ()>::default())
+        .await
+}
