@@ -6,6 +6,13 @@ use crate::calls::tests;
 use crate::{peer, told};
 
 tests! {
+    async fn a_call_has_one_message_whatever_follows_it() {
+        let plugin = Plugin::new(&host(), peer("second-message"));
+        let refused = "Internal the call has more than one message";
+        assert_eq!(told(&plugin).await, format!("{refused}; {refused}; OK"));
+        plugin.close(GRACE).await;
+    }
+
     async fn messages_that_are_under_way_take_64_mib_together() {
         let plugin = Plugin::new(&host(), peer("long-calls"));
         assert_eq!(

@@ -25,6 +25,8 @@ pub(super) struct Request<B> {
     prefix: [u8; PREFIX],
     /// How much of the prefix was read.
     seen: usize,
+    /// How much of the message was not.
+    missing: usize,
     /// Held until the message is read, as it is kept until then.
     claim: Option<Claim>,
 }
@@ -37,22 +39,32 @@ impl<B> Request<B> {
             desk,
             prefix: [0; PREFIX],
             seen: 0,
+            missing: 0,
             claim: None,
         }
     }
 
     /// Looks at what was read.
     fn see(&mut self, bytes: &[u8]) -> Result<(), Status> {
-        if self.seen == PREFIX {
-            return Ok(());
+        let (of_prefix, of_message) = bytes.split_at(bytes.len().min(PREFIX - self.seen));
+        if !of_prefix.is_empty() {
+            self.prefix[self.seen..][..of_prefix.len()].copy_from_slice(of_prefix);
+            self.seen += of_prefix.len();
+            if self.seen < PREFIX {
+                return Ok(());
+            }
+            self.expect_message()?;
         }
-        let missing = &mut self.prefix[self.seen..];
-        let more = missing.len().min(bytes.len());
-        missing[..more].copy_from_slice(&bytes[..more]);
-        self.seen += more;
-        if self.seen < PREFIX {
-            return Ok(());
-        }
+        // What follows the message would be read as another one, of any length.
+        self.missing = self
+            .missing
+            .checked_sub(of_message.len())
+            .ok_or_else(|| Status::internal("the call has more than one message"))?;
+        Ok(())
+    }
+
+    /// Looks at the prefix, which is there.
+    fn expect_message(&mut self) -> Result<(), Status> {
         let [_, length @ ..] = self.prefix;
         let length = u32::from_be_bytes(length) as usize;
         if length > MAX_MESSAGE {
@@ -64,6 +76,7 @@ impl<B> Request<B> {
         self.claim = Some(claim.ok_or_else(|| {
             Status::resource_exhausted("the calls that are under way take too much memory")
         })?);
+        self.missing = length;
         Ok(())
     }
 }

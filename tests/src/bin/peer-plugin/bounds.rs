@@ -27,11 +27,30 @@ const CONNECTIONS: usize = 64;
 /// Returns `None` if there is no such mode.
 pub(crate) fn run(argument: &str) -> Option<ExitCode> {
     match argument {
+        "second-message" => Wire::new().connect_and(answer_with(second_message)),
         "long-calls" => Wire::new().connect_and(answer_with(long_calls)),
         "many-connections" => Wire::new().connect_and(answer_with(many_connections)),
         _ => return None,
     }
     Some(ExitCode::SUCCESS)
+}
+
+/// Says two things in one call, of which the second is long or not; then one.
+fn second_message(wire: &mut Wire, _: &Admission) -> String {
+    let line = |length| LogRequest {
+        message: "x".repeat(length),
+        ..LogRequest::default()
+    };
+    let calls = [
+        vec![line(1), line(1)],
+        vec![line(1), line(2 * LONGEST)],
+        vec![line(1)],
+    ];
+    let outcomes = calls.map(|lines| {
+        let request = wire.handshake.request(stream::iter(lines));
+        outcome(wire.block_on(log_all(wire.channel(), request)))
+    });
+    outcomes.join("; ")
 }
 
 /// Begins as many long calls as there may be and ends none; tells what a further one, which
