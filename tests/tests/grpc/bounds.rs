@@ -22,6 +22,12 @@ tests! {
         plugin.close(GRACE).await;
     }
 
+    async fn a_connection_that_is_in_the_way_is_cut_however_busy_it_is() {
+        let plugin = Plugin::new(&host(), peer("flooding-stranger"));
+        assert_eq!(told(&plugin).await, "sent away");
+        plugin.close(GRACE).await;
+    }
+
     async fn a_plugin_may_have_64_connections() {
         let plugin = Plugin::new(&host(), peer("many-connections"));
         assert_eq!(

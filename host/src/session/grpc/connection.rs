@@ -12,6 +12,7 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 
 use super::gate::Gate;
 use super::portions::{Allowance, Portions};
@@ -58,7 +59,9 @@ pub(super) async fn serve(stream: TcpStream, visitor: Arc<Visitor>) {
     tokio::select! {
         biased;
         () = drive(connection, calls, allowance) => {}
-        () = visitor.dismissed() => {}
+        // A connection without a pause uses up all that its task may do in one go, and
+        // leaves nothing for this to be seen with.
+        () = unconstrained(visitor.dismissed()) => {}
     }
 }
 
