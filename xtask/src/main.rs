@@ -1,4 +1,4 @@
-//! What a developer and CI run: `cargo xtask demo`, `test`, `soak` and `churn`.
+//! What a developer and CI run: `cargo xtask demo`, `test`, `soak`, `churn` and `bench`.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
