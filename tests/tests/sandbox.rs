@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use admission_host::{Class, Code, Component, Exit};
-use conformance::logs::{Line, Lines};
+use conformance::logs::Lines;
 use conformance::modes::fixture_component;
-use conformance::{GRACE, Plugin, PluginState, error_of, eventually, guarded, host, pin};
+use conformance::named::Named;
+use conformance::{GRACE, Mode, Plugin, PluginState, error_of, eventually, guarded, host, pin};
 
 async fn denial(order: &str) -> String {
     let plugin = Plugin::new(&host(), fixture_component(""));
@@ -38,10 +39,10 @@ async fn a_component_finds_no_file_no_variable_and_no_network() {
 async fn a_component_that_spins_is_killed_at_the_deadline() {
     guarded(async {
         let lines = Lines::collect();
-        let plugin = Plugin::new(&host(), fixture_component(""));
+        let fixture = Named::new(Mode::Component, "spinning", "");
+        let plugin = Plugin::new(&host(), fixture.source.clone());
         let spinning = plugin.check_admission(&pin("spin"));
-        let spins = |line: &Line| line.message == "the fixture spins";
-        eventually(|| lines.of_plugin(plugin.name()).iter().any(spins)).await;
+        lines.wait_for("spinning", "the fixture spins").await;
         assert_eq!(
             plugin.close(Duration::from_millis(50)).await,
             Exit::KilledByHost
