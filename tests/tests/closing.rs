@@ -75,7 +75,7 @@ in_every_mode! {
         let host = Host::new(HostOptions::new(Handle::current()));
         for turns in [0, 1, 2, 5, 10] {
             let plugin = Plugin::new(&host, mode.fixture(""));
-            let promise = plugin.check_admission(&pin("allow/a"));
+            let promise = plugin.check_admission(&pin("hang"));
             for _ in 0..turns {
                 tokio::task::yield_now().await;
             }
