@@ -1,6 +1,6 @@
 //! What the host logs, for tests to look at.
 
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tracing::field::{Field, Visit};
@@ -17,6 +17,8 @@ pub struct Line {
     pub level: Level,
     /// Value of the field `plugin`; empty if there is none.
     pub plugin: String,
+    /// Value of the field `url`, of the service; empty if there is none.
+    pub url: String,
     /// Message of the event.
     pub message: String,
 }
@@ -70,6 +72,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let line = Line {
             level: *event.metadata().level(),
             plugin: fields.plugin,
+            url: fields.url,
             message: fields.message,
         };
         self.0
@@ -82,6 +85,7 @@ impl<S: Subscriber> Layer<S> for Lines {
 #[derive(Default)]
 struct Fields {
     plugin: String,
+    url: String,
     message: String,
 }
 
@@ -93,8 +97,10 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.message = fmt::format(format_args!("{value:?}"));
+        match field.name() {
+            "url" => self.url = format!("{value:?}"),
+            "message" => self.message = format!("{value:?}"),
+            _ => {}
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use conformance::logs::Lines;
+use conformance::logs::{Line, Lines};
 use conformance::repositories::entries;
 use conformance::service::{Answer, ClosedPort, FakeService, Response};
 use conformance::{
     Code, Detail, HashAlgo, ListMetadata, MetadataPage, PrpcOptions, PrpcRepository,
-    Repository as _, Status, guarded, pin,
+    Repository as _, Status, eventually, guarded, pin,
 };
 use futures_util::future::join_all;
 
@@ -208,9 +208,14 @@ tests! {
 
     async fn a_service_that_comes_up_late_is_reached() {
         let port = ClosedPort::take();
-        let repository = repository(port.url());
+        let url = port.url();
+        let repository = repository(url.as_str());
+        let failed = |line: &Line| {
+            line.url == url && line.message == "the CIPD service failed, and is asked again"
+        };
+        let lines = Lines::collect();
         let coming_up = async {
-            Lines::collect().wait_for("", "the CIPD service failed, and is asked again").await;
+            eventually(|| lines.of_plugin("").iter().any(failed)).await;
             port.serve(|_, _| page().into())
         };
         let (answer, service) = tokio::join!(ask(&repository), coming_up);
