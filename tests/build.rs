@@ -14,14 +14,17 @@ const COMPONENT_TARGET: &str = "wasm32-wasip2";
 const PLUGINS: [&str; 2] = ["conformance-fixture", "wasm-policy"];
 
 /// What the plugins are made from, relative to the workspace.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 12] = [
     "Cargo.toml",
     "Cargo.lock",
+    "proto/Cargo.toml",
+    "proto/build.rs",
     "proto/grpc",
     "proto/schema",
     "proto/src",
     "guest-sdk/Cargo.toml",
     "guest-sdk/src",
+    "examples/wasm-policy/Cargo.toml",
     "examples/wasm-policy/src",
     "tests/fixture",
 ];
