@@ -6,35 +6,35 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use admission_host::{Host, HostOptions, NativeCommand, Plugin, guard};
-use conformance::{GRACE, pin};
+use admission_host::{HostOptions, NativeCommand, Plugin};
+use conformance::{GRACE, Mode, own_guard, pin};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
-const GUARD: &str = "--guard";
-
 fn main() -> ExitCode {
+    if let Some(ended) = own_guard::run_if_asked() {
+        return ended;
+    }
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next().expect("a first argument");
-    if first == GUARD {
-        return guard::run(arguments);
-    }
+    let mode = if first == "guarded" {
+        Mode::Guarded
+    } else {
+        Mode::Native
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(serve(first == "guarded", arguments.collect()));
+    runtime.block_on(serve(mode, arguments.collect()));
     ExitCode::SUCCESS
 }
 
-async fn serve(guarded: bool, plugin: Vec<OsString>) {
+async fn serve(mode: Mode, plugin: Vec<OsString>) {
     let mut interrupted = signal(SignalKind::interrupt()).expect("a signal to listen to");
-    let mut options = HostOptions::new(Handle::current());
-    if guarded {
-        options = options.guard("/proc/self/exe", [GUARD]);
-    }
-    let plugin = Plugin::new(&Host::new(options), NativeCommand::new(plugin));
+    let host = own_guard::host(mode, HostOptions::new(Handle::current()));
+    let plugin = Plugin::new(&host, NativeCommand::new(plugin));
     say(&plugin, "allow/before").await;
     interrupted.recv().await;
     say(&plugin, "allow/after").await;
