@@ -267,11 +267,9 @@ impl Listening {
 
     /// Takes in whoever has connected, if need be in the place of another.
     fn receive(&mut self) -> Arc<Visitor> {
-        let is_stranger = |visitor: &Visitor| visitor.is_stranger();
         self.strangers.retain(|visitor| {
-            visitor
-                .upgrade()
-                .is_some_and(|visitor| is_stranger(&visitor))
+            let visitor = visitor.upgrade();
+            visitor.is_some_and(|visitor| visitor.is_stranger())
         });
         if self.strangers.len() >= MAX_STRANGERS
             && let Some(oldest) = self
