@@ -23,8 +23,8 @@ fn ask(plugin: &Plugin, generation: &str) -> Vec<Promise> {
 in_every_mode! {
     async fn checks_reach_the_plugin_once_each_in_the_order_they_were_asked(mode: Mode) {
         let plugin = Plugin::new(&host(), mode.fixture("numbered"));
+        // On a busy machine it may have connected before the last of them.
         let mut promises = ask(&plugin, "while-launching");
-        assert_eq!(plugin.state(), PluginState::Launching);
         eventually(|| plugin.state() == PluginState::Running).await;
         // Asked before, and so not sent again.
         ask(&plugin, "while-launching");
