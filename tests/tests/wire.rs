@@ -178,10 +178,12 @@ in_every_stdio_mode! {
 
     async fn a_metadata_call_ends_with_its_check(mode: Mode) {
         let stuck = Stuck::default();
-        let options = PluginOptions::default().check_timeout(Duration::from_millis(100));
+        // Long enough for the call to be seen before it ends.
+        let options = PluginOptions::default().check_timeout(Duration::from_secs(2));
         let plugin = Plugin::with_options(&host_with(stuck.clone()), mode.fixture(""), options);
-        let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
-        assert_eq!(error.class(), Class::Timeout);
+        let promise = plugin.check_admission(&pin("metadata/a"));
+        eventually(|| stuck.under_way() == 1).await;
+        assert_eq!(error_of(&promise).await.class(), Class::Timeout);
         eventually(|| stuck.under_way() == 0).await;
         plugin.close(GRACE).await;
     }
