@@ -59,8 +59,7 @@ fn start_after(first: impl Into<Answer>) -> (FakeService, PrpcRepository) {
 }
 
 macro_rules! tests {
-    ($($(#[$attribute:meta])* async fn $name:ident() $body:block)*) => {$(
-        $(#[$attribute])*
+    ($(async fn $name:ident() $body:block)*) => {$(
         #[tokio::test]
         async fn $name() {
             guarded(async $body).await;
