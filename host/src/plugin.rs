@@ -49,9 +49,9 @@ struct Handle(Arc<Core>);
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PluginOptions {
-    pub(crate) check_timeout: Option<Duration>,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) window: usize,
+    check_timeout: Option<Duration>,
+    connect_timeout: Duration,
+    window: usize,
 }
 
 /// What a plugin said to no effect.
