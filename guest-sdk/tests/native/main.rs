@@ -122,15 +122,21 @@ fn the_end_of_stdin_before_any_frame_is_a_clean_end() {
 }
 
 #[test]
-fn a_verdict_given_before_the_end_is_delivered() {
+fn the_end_of_stdin_while_a_verdict_is_given_is_a_clean_end() {
     within_a_minute(|| {
         let mut plugin = Plugin::greeted("", "info");
         plugin.ask("1", "log");
         assert!(matches!(plugin.receive(), Frame::Log(line) if line.message == "loud"));
         plugin.stdin = None;
-        while let Some(frame) = plugin.try_receive() {
-            assert!(matches!(frame, Frame::ResolveAdmission(_)));
+        // The verdict comes if it was given before, and nothing else does.
+        if let Some(frame) = plugin.try_receive() {
+            assert!(
+                matches!(frame, Frame::ResolveAdmission(verdict) if verdict.admission_id == "1")
+            );
+            assert_eq!(plugin.try_receive(), None);
         }
+        let (exit, stderr) = plugin.exit();
+        assert!(exit.success() && stderr.is_empty(), "{exit}, {stderr:?}");
     });
 }
 
