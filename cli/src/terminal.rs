@@ -13,8 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Color, TerminalArgs};
 
-/// Fewest pins that are worth a progress bar.
-const MANY: usize = 100;
+/// Most pins that are not worth a progress bar.
+const FEW: usize = 100;
 
 /// What is shown on stderr, and how stdout may look.
 pub(crate) struct Terminal {
@@ -56,7 +56,7 @@ impl Terminal {
 
     /// Returns the bar to advance, which is seen only if it is worth it.
     pub(crate) fn progress(&self, pins: usize) -> ProgressBar {
-        if pins > MANY && !self.args.quiet && io::stderr().is_terminal() {
+        if pins > FEW && !self.args.quiet && io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {elapsed}")
                 .expect("the template is valid");
             self.progress.set_style(style);
