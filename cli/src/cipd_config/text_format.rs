@@ -145,9 +145,10 @@ impl<'a> Reader<'a> {
                 Some(b'[') if open.last() != Some(&b']') => open.push(b']'),
                 _ => whole = true,
             }
-            match whole {
-                true => self.text.skip_scalar()?,
-                false => self.text.pass(1),
+            if whole {
+                self.text.skip_scalar()?;
+            } else {
+                self.text.pass(1);
             }
             // To the next value, if there is one.
             loop {
