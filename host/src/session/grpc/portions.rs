@@ -10,8 +10,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes that are read before what is in them is served: about a thousand verdicts.
-const PORTION: usize = 64 << 10;
+/// Bytes that are read before what is in them is served: about a hundred verdicts. The
+/// plugin goes on with the first answers while the next verdicts are served.
+const PORTION: usize = 8 << 10;
 
 /// A stream that reads no more than what is allowed.
 pub(super) struct Portions {
