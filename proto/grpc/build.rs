@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(cfg!(feature = "client"))
         .build_server(cfg!(feature = "server"))
         .build_transport(false)
+        .codec_path("crate::codec::SmallMessages")
         .extern_path(".admission.stdio", format!("{MESSAGES}::stdio"))
         .extern_path(".cipd.plugin", format!("{MESSAGES}::plugin"))
         .extern_path(".cipd", format!("{MESSAGES}::cipd"))

@@ -4,6 +4,9 @@
 //! Their messages are those of [`admission_proto::wire::plugin`]. What a call must carry and
 //! how each ends is the business of host and plugin.
 
+#[cfg(any(feature = "client", feature = "server"))]
+mod codec;
+
 mod generated {
     #![allow(
         missing_docs,
