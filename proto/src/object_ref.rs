@@ -11,6 +11,7 @@ use crate::wire;
 pub use hex::HexError;
 pub(crate) use hex::{hex_bytes, to_hex};
 pub use spelling::InstanceIdError;
+pub(crate) use spelling::encode;
 
 /// The hash algorithm of an [`ObjectRef`]. Any number may arrive; two are known.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -4,9 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::object_ref::{hex_bytes, to_hex};
+use crate::object_ref::{encode, hex_bytes, to_hex};
 use crate::quote::quote;
 use crate::{HashAlgo, HashMode, InstanceIdError, ObjectRef, ObjectRefError};
+
+/// How an instance ID names SHA256.
+const SHA256: u8 = HashAlgo::SHA256.number() as u8;
 
 /// A package name and the instance of it that is to be deployed.
 ///
@@ -112,6 +115,14 @@ impl InstanceId {
         }
     }
 
+    /// Spells it canonically.
+    fn spelled(&self) -> String {
+        match self.algo {
+            Algo::Sha1 => to_hex(self.digest()),
+            Algo::Sha256 => encode(SHA256, self.digest().iter().copied()),
+        }
+    }
+
     fn digest(&self) -> &[u8] {
         match self.algo {
             Algo::Sha1 => &self.digest[..20],
@@ -134,23 +145,20 @@ impl FromStr for InstanceId {
             HashAlgo::SHA1 => Algo::Sha1,
             _ => Algo::Sha256,
         };
-        if object.to_instance_id().as_deref() != Ok(id) {
+        let instance = Self { algo, digest };
+        if instance.spelled() != id {
             return Err(ObjectRefError::InstanceId {
                 id: id.to_owned(),
                 reason: InstanceIdError::NotCanonical,
             });
         }
-        Ok(Self { algo, digest })
+        Ok(instance)
     }
 }
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = self
-            .object_ref()
-            .to_instance_id()
-            .expect("the digest has its algorithm's length");
-        f.pad(&id)
+        f.pad(&self.spelled())
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) fn decode(id: &str, mode: HashMode) -> Result<ObjectRef, InstanceIdEr
 }
 
 /// Spells any algorithm but SHA1.
-pub(super) fn encode(algo: u8, digest: impl Iterator<Item = u8>) -> String {
+pub(crate) fn encode(algo: u8, digest: impl Iterator<Item = u8>) -> String {
     let bytes: Vec<u8> = digest.chain([algo]).collect();
     BASE64.encode(bytes)
 }
@@ -114,7 +114,8 @@ fn decode_base64(id: &str) -> Result<Vec<u8>, InstanceIdError> {
     let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let is_digit =
         |byte: &u8| matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
-    let digits: Vec<u8> = id.bytes().filter(|byte| !is_line_end(byte)).collect();
+    let mut digits = id.as_bytes().to_vec();
+    digits.retain(|byte| !is_line_end(byte));
     BASE64.decode(digits).map_err(|_| {
         let illegal = id
             .bytes()
