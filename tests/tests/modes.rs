@@ -52,6 +52,25 @@ async fn a_basic_plugin_waits_until_it_is_told_to_stop() {
 }
 
 #[tokio::test]
+async fn a_basic_plugin_needs_no_answer_to_its_call() {
+    guarded(async {
+        let host = PeerHost::start();
+        let unanswering = Behaviour {
+            verdicts: Err(Status::unavailable("the host stops")),
+            ..Behaviour::default()
+        };
+        for mode in ["WAIT", "NUM_0"] {
+            let mut plugin = launch_with(&host, "PLUGIN_BASIC", mode, unanswering.clone()).await;
+            assert_eq!(plugin.verdict().await, verdict(mode, 0, ""));
+            plugin.end_stdin();
+            let (exit, stderr) = plugin.exit().await;
+            assert!(exit.success() && stderr.is_empty(), "{exit}, {stderr:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stuck_plugin_lives_on_until_it_is_killed() {
     guarded(async {
         let host = PeerHost::start();
