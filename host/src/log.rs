@@ -95,6 +95,9 @@ impl PluginLog {
             self.lines = 0;
         }
         if self.lines == LINES_PER_WINDOW {
+            if self.dropped == 0 {
+                self.announce_drops();
+            }
             self.dropped += 1;
             return;
         }
@@ -105,6 +108,17 @@ impl PluginLog {
             level,
             &escape(shown),
             text.len() - shown.len(),
+        );
+    }
+
+    /// Says that lines are dropped before it is known how many: by then, whoever these
+    /// events are passed on to may listen no more.
+    fn announce_drops(&self) {
+        let plugin = &*self.plugin;
+        tracing::warn!(
+            target: TARGET,
+            plugin,
+            "the plugin logs more than {LINES_PER_WINDOW} lines a second, of which the rest is dropped"
         );
     }
 

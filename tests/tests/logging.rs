@@ -77,6 +77,8 @@ in_every_mode! {
         let logged = Logged::new(mode, "chatting", "");
         // Half a minute's worth of what is let through.
         logged.plugin.check_admission(&pin("chatter/6000")).wait().await.expect("admitted");
+        let announced = "the plugin logs more than 200 lines a second, of which the rest is dropped";
+        assert!(!logged.saying(announced).is_empty());
         logged.plugin.close(GRACE).await;
         let heard = logged.saying("chatter").len();
         assert!((200..6_000).contains(&heard), "{heard}");

@@ -1,10 +1,12 @@
 //! What the client hears in log lines.
 
 use conformance::logs::{Line, Lines};
-use conformance::{GRACE, Plugin, Source, Wire, host, pin};
+use conformance::modes::native;
+use conformance::peer::host::{Behaviour, Event, PeerHost};
+use conformance::{GRACE, Plugin, Source, Wire, guarded, host, pin};
 use tracing::Level;
 
-use crate::relay::{Inner, Renamed, over_both_wires, told};
+use crate::relay::{Inner, Renamed, argv, over_both_wires, told};
 
 /// Asks about a package, and returns the lines that the client logs of the plugin of this
 /// name, but for those of the host itself.
@@ -102,4 +104,27 @@ over_both_wires! {
         );
         assert_eq!(heard, [warned]);
     }
+}
+
+/// Of a client that takes every line, which is another than our own host.
+#[tokio::test]
+async fn a_client_hears_that_lines_are_missing_before_the_verdict() {
+    guarded(async {
+        let client = PeerHost::start();
+        let command = argv(&[], &[native("conformance-fixture").into()]);
+        let mut plugin = client.launch(command, Behaviour::default()).await;
+        plugin.connected().await;
+        plugin.ask("1", "chatter/6000").await;
+        let mut lines = Vec::new();
+        while let Event::Logged(line) = plugin.event().await {
+            lines.push((line.severity, line.message));
+        }
+        let said = "the plugin logs more than 200 lines a second, of which the rest is dropped";
+        assert!(
+            lines.contains(&("warning".into(), said.into())),
+            "{lines:?}"
+        );
+        assert!(plugin.close().await.0.success());
+    })
+    .await;
 }
