@@ -1,7 +1,9 @@
 //! The host's end of a plugin's pipes.
 
 use std::io::{Read as _, Write as _};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -18,7 +20,9 @@ use bytes::BytesMut;
 pub(crate) struct Plugin {
     child: Child,
     pub(crate) stdin: Option<ChildStdin>,
-    pub(crate) stdout: Option<ChildStdout>,
+    /// A socket: unlike a pipe it can be shut for all who hold it, such as a process that
+    /// another test is about to start.
+    pub(crate) stdout: UnixStream,
     stderr: ChildStderr,
     buf: BytesMut,
 }
@@ -43,16 +47,17 @@ pub(crate) fn within_a_minute(body: impl FnOnce() + Send + 'static) {
 impl Plugin {
     /// Starts the plugin without a word.
     pub(crate) fn start(mode: &str) -> Self {
+        let (stdout, theirs) = UnixStream::pair().expect("a pair of sockets");
         let mut child = Command::new(env!("CARGO_BIN_EXE_admission-sdk-test-plugin"))
             .arg(mode)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(OwnedFd::from(theirs))
             .stderr(Stdio::piped())
             .spawn()
             .expect("the plugin starts");
         Self {
             stdin: child.stdin.take(),
-            stdout: child.stdout.take(),
+            stdout,
             stderr: child.stderr.take().expect("stderr is piped"),
             child,
             buf: BytesMut::new(),
@@ -112,8 +117,7 @@ impl Plugin {
                 return Some(frame.frame.expect("the frame is a known one"));
             }
             let mut bytes = [0; 65536];
-            let stdout = self.stdout.as_mut().expect("stdout is open");
-            match stdout.read(&mut bytes).expect("stdout can be read") {
+            match self.stdout.read(&mut bytes).expect("stdout can be read") {
                 0 => {
                     frame::finish(&self.buf).expect("no frame is torn");
                     return None;

@@ -3,6 +3,7 @@
 mod driver;
 
 use std::collections::BTreeSet;
+use std::net::Shutdown;
 use std::thread;
 
 use admission_proto::frame;
@@ -214,7 +215,10 @@ fn a_torn_frame_at_the_end_is_an_error() {
 fn a_verdict_that_cannot_be_written_ends_the_plugin() {
     within_a_minute(|| {
         let mut plugin = Plugin::greeted("", "info");
-        plugin.stdout = None;
+        plugin
+            .stdout
+            .shutdown(Shutdown::Both)
+            .expect("it is connected");
         plugin.ask("1", "fine");
         let (exit, stderr) = plugin.exit();
         assert_eq!(exit.code(), Some(1));
