@@ -51,6 +51,22 @@ async fn a_line_that_is_no_handshake_ends_the_plugin_at_once() {
 }
 
 #[tokio::test]
+async fn a_blank_line_ends_the_plugin_at_once_which_does_not_tell_the_ticket() {
+    guarded(async {
+        for blank in ["\n", " \r\n", " \t\n"] {
+            let line = format!("{blank}{{\"port\":1,\"ticket\":\"secret\"}}\n");
+            let stderr = complaint(line.as_bytes()).await;
+            assert!(
+                stderr.starts_with("Error: failed to read the handshake message: EOF while"),
+                "{blank:?}: {stderr}"
+            );
+            assert!(!stderr.contains("secret"), "{stderr}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_line_without_end_ends_the_plugin_at_once() {
     guarded(async {
         let long = [b"{\"port\":1,\"ticket\":\"".as_slice(), &[b'x'; 8192]].concat();
@@ -106,7 +122,7 @@ async fn a_handshake_may_come_byte_by_byte_with_more_blanks_and_fields() {
         let (host, mut plugin) = silent();
         let line = plugin.handshake(host.port());
         let fields = line.trim_start_matches('{').trim_end_matches("}\n");
-        let line = format!("{{ {fields} , \"newer\":[1] }}\r\nmore\n");
+        let line = format!(" \t{{ {fields} , \"newer\":[1] }}\r\nmore\n");
         for byte in line.bytes() {
             plugin.write(&[byte]).await;
         }
