@@ -64,12 +64,12 @@ impl Waiting {
 #[tokio::test]
 async fn a_call_that_runs_out_of_time_ends_the_token_command() {
     guarded(async {
-        let waiting = Waiting::start("4s").await;
+        let waiting = Waiting::start("8s").await;
         let url = waiting.service.url().to_owned();
         let run = waiting.end().await;
         assert_eq!(
             String::from_utf8(run.stdout).unwrap(),
-            format!("{PIN}  failed: there was no token for the CIPD service {url} within 3s\n")
+            format!("{PIN}  failed: there was no token for the CIPD service {url} within 6s\n")
         );
         assert_eq!(run.status.code(), Some(2));
     })
