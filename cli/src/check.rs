@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::args::{AskingArgs, Format, Job};
 use crate::error::describe_plugin_failure;
-use crate::hint::{self, Kind};
+use crate::hint::{self, PluginKind};
 use crate::input;
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::output::{Checked, Columns, Outcome, Printer};
@@ -89,7 +89,7 @@ pub(crate) fn run(job: Job, terminal: &Terminal) -> anyhow::Result<ExitCode> {
 struct Check<'a> {
     host: Host,
     plugin: Plugin,
-    kind: Kind,
+    kind: PluginKind,
     format: Format,
     terminal: &'a Terminal,
 }
@@ -134,8 +134,7 @@ impl<'a> Check<'a> {
                 interrupt = interrupts.next() => match first {
                     None => {
                         first = Some(interrupt);
-                        // The closing goes on without its future, and ends the work soon.
-                        drop(self.plugin.close(GRACE));
+                        self.plugin.start_close(GRACE);
                     }
                     Some(first) => {
                         self.plugin.close(Duration::ZERO).await;
@@ -220,7 +219,7 @@ impl<'a> Check<'a> {
             self.terminal.say(&format!("error: {failure}"));
         }
         if tally.timed_out() > 0
-            && let Some(hint) = hint::what_next(admission_host::Class::Timeout, self.kind)
+            && let Some(hint) = hint::what_next(admission_host::ErrorKind::Timeout, self.kind)
         {
             self.terminal.note(&format!("hint: {hint}"));
         }

@@ -42,7 +42,7 @@ pub(crate) fn describe_plugin_failure(error: &CheckError, hint: Option<&str>) ->
         &mut text,
         std::iter::successors(first, |cause| cause.source()),
     );
-    add(&mut text, &format!("class: {}", error.class()));
+    add(&mut text, &format!("kind: {}", error.kind()));
     if let Some(exit) = error.exit() {
         add(&mut text, &format!("exit: {}", escape(&exit.to_string())));
     }

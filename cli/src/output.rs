@@ -59,7 +59,7 @@ impl Checked {
     /// escaped, where it is the plugin that says so.
     fn message(&self) -> Option<Cow<'_, str>> {
         Some(match self.result.as_ref().err()? {
-            CheckError::Denied { status, .. } | CheckError::Rejected { status, .. } => {
+            CheckError::Denied { status, .. } | CheckError::PolicyError { status, .. } => {
                 status.message.as_str().into()
             }
             error => error.to_string().into(),

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::args::{Cache, GivenPlugin, Patience, PluginArgs, Variable, Wire};
 use crate::cipd_config::CipdConfig;
-use crate::hint::Kind;
+use crate::hint::PluginKind;
 use crate::service_url::ServiceUrl;
 use crate::terminal::Terminal;
 
@@ -24,7 +24,7 @@ pub(crate) const GUARD: &str = "--guard-of-a-plugin";
 /// A plugin that can be started, and where its compiled form is kept.
 pub(crate) struct Chosen {
     pub(crate) source: Source,
-    pub(crate) kind: Kind,
+    pub(crate) kind: PluginKind,
     pub(crate) component_cache: Option<PathBuf>,
     /// The service whose pins are judged, as far as it comes with the plugin.
     pub(crate) service_url: Option<ServiceUrl>,
@@ -50,7 +50,7 @@ pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Ch
                 config.origin
             )));
             Ok(Chosen {
-                kind: Kind::CommandOfCipd,
+                kind: PluginKind::CommandOfCipd,
                 service_url: config.service_url,
                 ..native(config.argv, Wire::Grpc, env, true)
             })
@@ -83,7 +83,7 @@ pub(crate) fn choose_given(args: GivenPlugin) -> Chosen {
             }
             Chosen {
                 source: Source::from(component),
-                kind: Kind::Component,
+                kind: PluginKind::Component,
                 component_cache: cache_folder(cache),
                 service_url: None,
             }
@@ -106,7 +106,7 @@ impl Chosen {
             limits = limits.check_timeout(patience.timeout);
         }
         let host = Host::new(options);
-        let plugin = Plugin::with_options(&host, self.source, limits);
+        let plugin = host.plugin_with_options(self.source, limits);
         (host, plugin)
     }
 }
@@ -114,7 +114,7 @@ impl Chosen {
 fn native(argv: Vec<OsString>, wire: Wire, env: Vec<Variable>, inherit_env: bool) -> Chosen {
     Chosen {
         source: Source::from(command(argv, wire, env, inherit_env)),
-        kind: Kind::Command(wire),
+        kind: PluginKind::Command(wire),
         component_cache: None,
         service_url: None,
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use admission_host::{
-    Code, JsonRepository, ListMetadata, Listing, PrpcOptions, PrpcRepository, Repository, Status,
+    Code, JsonRepository, ListMetadata, MetadataFuture, PrpcOptions, PrpcRepository, Repository,
+    Status,
 };
 use anyhow::Context as _;
 use tracing::warn;
@@ -80,7 +81,7 @@ fn service(
 struct Offline;
 
 impl Repository for Offline {
-    fn list_metadata(&self, _: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, _: ListMetadata) -> MetadataFuture<'_> {
         let text = "there is no metadata offline: pass --metadata FILE instead of --offline, or neither to ask the service";
         Box::pin(ready(Err(Status::new(Code::UNAVAILABLE, text))))
     }
@@ -93,7 +94,7 @@ struct Anonymous {
 }
 
 impl Repository for Anonymous {
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         Box::pin(async move {
             let answer = self.service.list_metadata(request).await;
             if let Err(status) = &answer

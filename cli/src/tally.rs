@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admission_host::{CheckError, Class};
+use admission_host::{CheckError, ErrorKind};
 
 use crate::output::{Checked, Outcome};
 
@@ -28,7 +28,7 @@ impl Tally {
             Err(error @ CheckError::Plugin(_)) if self.plugin_failure.is_none() => {
                 self.plugin_failure = Some(error.clone());
             }
-            Err(error) if error.class() == Class::Timeout => self.timed_out += 1,
+            Err(error) if error.kind() == ErrorKind::Timeout => self.timed_out += 1,
             _ => {}
         }
     }

@@ -142,7 +142,7 @@ fn a_plugin_without_a_program_fails_the_first_check() {
             .unwrap();
         assert_eq!(run.status.code(), Some(2), "{run:?}");
         let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
-        assert_eq!(verdict["class"], "launch", "{verdict}");
+        assert_eq!(verdict["kind"], "launch", "{verdict}");
     }
 }
 

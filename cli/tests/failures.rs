@@ -50,7 +50,7 @@ fn a_plugin_that_ends_early_is_reported_once_with_its_last_words() {
     assert_eq!(
         text(&run.stderr),
         "error: the plugin `sh` failed: the admission plugin terminated before making ListAdmissions RPC: exit status 3
-  class: crash
+  kind: crash
   exit: exit status 3
   the last that it wrote to stderr:
     | no policy configured
@@ -79,7 +79,7 @@ fn a_missing_executable_is_named_with_what_to_look_at() {
         text(&run.stderr),
         "error: the plugin `absent` failed: failed to launch the plugin: fork/exec ./absent: no such file or directory
   caused by: No such file or directory (os error 2)
-  class: launch
+  kind: launch
   hint: check that COMMAND exists and may be executed; a name without a slash is looked for in PATH
 "
     );
@@ -105,7 +105,7 @@ fn json_has_one_object_a_pin_with_every_field() {
                 "package": package,
                 "instance_id": instance_id,
                 "outcome": "failed",
-                "class": "crash",
+                "kind": "crash",
                 "code": null,
                 "message": "the admission plugin terminated before making ListAdmissions RPC: exit status 3",
                 "duration_us": null,

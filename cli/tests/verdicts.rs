@@ -104,9 +104,9 @@ fn json_has_every_field_always() {
             &["--format", "json"],
         );
         let expected = [
-            r#""allow/a", "outcome": "admitted", "class": null, "code": 0, "message": null"#,
-            r#""deny/b", "outcome": "denied", "class": "denied", "code": 9, "message": "deny/b is denied""#,
-            r#""code/12345", "outcome": "failed", "class": "rejected", "code": 12345, "message": "as asked""#,
+            r#""allow/a", "outcome": "admitted", "kind": null, "code": 0, "message": null"#,
+            r#""deny/b", "outcome": "denied", "kind": "denied", "code": 9, "message": "deny/b is denied""#,
+            r#""code/12345", "outcome": "failed", "kind": "policy-error", "code": 12345, "message": "as asked""#,
         ];
         let expected: Vec<Value> = expected
             .iter()

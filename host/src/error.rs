@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use admission_proto::{Code, Status, escape};
 
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 use crate::transport::Exit;
 
 /// Why a check did not end in an admission.
@@ -27,7 +27,7 @@ pub enum CheckError {
     },
     /// The plugin could not decide: any other status.
     #[error("{}", escape(&status.message))]
-    Rejected {
+    PolicyError {
         /// Name of the plugin.
         plugin: Arc<str>,
         /// What it answered.
@@ -67,7 +67,7 @@ pub struct PluginError(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     plugin: Arc<str>,
-    class: Class,
+    kind: ErrorKind,
     text: String,
     exit: Option<Exit>,
     connected: bool,
@@ -81,7 +81,7 @@ impl CheckError {
     pub fn plugin(&self) -> &str {
         match self {
             Self::Denied { plugin, .. }
-            | Self::Rejected { plugin, .. }
+            | Self::PolicyError { plugin, .. }
             | Self::Aborted { plugin }
             | Self::TimedOut { plugin, .. }
             | Self::Overloaded { plugin, .. } => plugin,
@@ -91,14 +91,14 @@ impl CheckError {
 
     /// Returns what kind of error it is.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Denied { .. } => Class::Denied,
-            Self::Rejected { .. } => Class::Rejected,
-            Self::Aborted { .. } => Class::Aborted,
-            Self::TimedOut { .. } => Class::Timeout,
-            Self::Overloaded { .. } => Class::Overload,
-            Self::Plugin(error) => error.0.class,
+            Self::Denied { .. } => ErrorKind::Denied,
+            Self::PolicyError { .. } => ErrorKind::PolicyError,
+            Self::Aborted { .. } => ErrorKind::Aborted,
+            Self::TimedOut { .. } => ErrorKind::Timeout,
+            Self::Overloaded { .. } => ErrorKind::Overload,
+            Self::Plugin(error) => error.0.kind,
         }
     }
 
@@ -106,7 +106,7 @@ impl CheckError {
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         match self {
-            Self::Denied { status, .. } | Self::Rejected { status, .. } => Some(status.code),
+            Self::Denied { status, .. } | Self::PolicyError { status, .. } => Some(status.code),
             _ => None,
         }
     }
@@ -141,10 +141,10 @@ impl CheckError {
 }
 
 impl PluginError {
-    pub(crate) fn new(plugin: &Arc<str>, class: Class, text: impl Into<String>) -> Self {
+    pub(crate) fn new(plugin: &Arc<str>, kind: ErrorKind, text: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             plugin: Arc::clone(plugin),
-            class,
+            kind,
             text: text.into(),
             exit: None,
             connected: true,

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -162,23 +161,61 @@ impl Host {
         }))
     }
 
-    /// Closes all plugins, as [`Plugin::close`](crate::Plugin::close) does, and starts
-    /// no new ones.
+    /// Creates a plugin, which is closed with this host. Starts and validates nothing: what
+    /// is wrong with `source` is the error of the first check.
+    #[must_use]
+    pub fn plugin(&self, source: impl Into<Source>) -> Plugin {
+        self.plugin_with_options(source, PluginOptions::default())
+    }
+
+    /// Creates a plugin that is run with `options`. Otherwise behaves like
+    /// [`plugin`](Self::plugin).
+    #[must_use]
+    pub fn plugin_with_options(&self, source: impl Into<Source>, options: PluginOptions) -> Plugin {
+        let source = source.into();
+        let Inner {
+            services,
+            component_cache,
+            guard,
+            ..
+        } = &*self.0;
+        let core = Arc::new(Core::new(
+            source.plugin_name(),
+            source.into_launcher(guard.clone(), component_cache.clone(), &services.runtime),
+            options,
+            Arc::clone(services),
+        ));
+        let mut plugins = self.plugins();
+        plugins.retain(|plugin| plugin.strong_count() > 0);
+        plugins.push(Arc::downgrade(&core));
+        drop(plugins);
+        Plugin::from_core(core)
+    }
+
+    /// Closes all plugins like [`Plugin::close`](crate::Plugin::close), and waits until
+    /// nothing of them is left.
     ///
-    /// The request is made by the call itself, and goes on when the future is dropped.
-    pub fn close(&self, grace: Duration) -> impl Future<Output = ()> + Send + use<> {
+    /// # Cancel safety
+    ///
+    /// Acts when it is first polled. Dropping the future after that does not stop the
+    /// closing.
+    pub async fn close(&self, grace: Duration) {
+        self.start_close(grace);
+        let cores: Vec<_> = self.plugins().iter().filter_map(Weak::upgrade).collect();
+        join_all(cores.iter().map(|core| core.ended())).await;
+        self.0.services.grpc.stopped().await;
+    }
+
+    /// Starts to close all plugins and starts no new ones. Does not wait.
+    pub fn start_close(&self, grace: Duration) {
         let plugins = self.plugins();
         self.0.services.close();
-        let cores = plugins.iter().filter_map(Weak::upgrade);
-        let closing = join_all(cores.map(|core| core.close(grace)));
+        for core in plugins.iter().filter_map(Weak::upgrade) {
+            core.close(grace);
+        }
         drop(plugins);
         // Plugins are asked to finish while they can still be heard.
         self.0.services.grpc.close();
-        let stopped = self.0.services.grpc.stopped();
-        async move {
-            closing.await;
-            stopped.await;
-        }
     }
 
     fn plugins(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Core>>> {
@@ -186,38 +223,6 @@ impl Host {
             .plugins
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Plugin {
-    /// Creates a plugin of `host`, to be closed with it. Starts nothing and validates
-    /// nothing: what is wrong with `source` is the error of the first check.
-    #[must_use]
-    pub fn new(host: &Host, source: impl Into<Source>) -> Self {
-        Self::with_options(host, source, PluginOptions::default())
-    }
-
-    /// Creates a plugin of `host` that is dealt with as `options` say.
-    #[must_use]
-    pub fn with_options(host: &Host, source: impl Into<Source>, options: PluginOptions) -> Self {
-        let source = source.into();
-        let Inner {
-            services,
-            component_cache,
-            guard,
-            ..
-        } = &*host.0;
-        let core = Arc::new(Core::new(
-            source.plugin_name(),
-            source.into_launcher(guard.clone(), component_cache.clone(), &services.runtime),
-            options,
-            Arc::clone(services),
-        ));
-        let mut plugins = host.plugins();
-        plugins.retain(|plugin| plugin.strong_count() > 0);
-        plugins.push(Arc::downgrade(&core));
-        drop(plugins);
-        Self::from_core(core)
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let host = Host::new(HostOptions::new(tokio::runtime::Handle::current()));
-//! let plugin = Plugin::new(&host, Component::from_file("policy.wasm"));
+//! let plugin = host.plugin(Component::from_file("policy.wasm"));
 //! let pin: Pin = "infra/tools/cipd/linux-amd64:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC".parse()?;
 //! // Fails closed: what was denied, or could not be judged, is an error.
 //! plugin.check_admission(&pin).wait().await?;
@@ -29,8 +29,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("admission-host runs on Linux only: it relies on pidfds and parent-death signals");
 
-mod class;
 mod error;
+mod error_kind;
 mod host;
 mod log;
 mod plugin;
@@ -43,16 +43,16 @@ mod transport;
 pub use admission_proto::{
     Code, Detail, HashAlgo, InstanceId, InstanceMetadata, ObjectRef, Pin, PinError, Status,
 };
-pub use class::Class;
 pub use error::{CheckError, PluginError};
+pub use error_kind::ErrorKind;
 pub use host::{Host, HostOptions};
 pub use log::LogLevel;
 pub use plugin::promise::{Promise, Wait};
 pub use plugin::state::PluginState;
-pub use plugin::{Plugin, PluginOptions, Strays};
+pub use plugin::{IgnoredInput, MAX_GRACE, Plugin, PluginOptions};
 pub use repository::{
-    JsonRepository, JsonRepositoryError, ListMetadata, Listing, MemoryRepository, MetadataPage,
-    PrpcOptions, PrpcRepository, PrpcRepositoryError, Repository, TokenError,
+    JsonRepository, JsonRepositoryError, ListMetadata, MemoryRepository, MetadataFuture,
+    MetadataPage, PrpcOptions, PrpcRepository, PrpcRepositoryError, Repository, TokenError,
 };
 pub use source::Source;
 pub use transport::native::{NativeCommand, guard};

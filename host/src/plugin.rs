@@ -15,13 +15,13 @@ mod supervisor;
 mod verdict;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use admission_proto::Pin;
 
 pub(crate) use self::core::Core;
+pub use self::core::MAX_GRACE;
 pub(crate) use self::services::Services;
 use crate::repository::Repository;
 use crate::transport::Exit;
@@ -33,7 +33,7 @@ use state::PluginState;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Undecided admissions that may be out at once unless told otherwise.
-const WINDOW: usize = 16_384;
+const MAX_IN_FLIGHT: usize = 16_384;
 
 /// A plugin that judges pins for one host.
 ///
@@ -51,13 +51,13 @@ struct Handle(Arc<Core>);
 pub struct PluginOptions {
     check_timeout: Option<Duration>,
     connect_timeout: Duration,
-    window: usize,
+    max_in_flight: usize,
 }
 
 /// What a plugin said to no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Strays {
+pub struct IgnoredInput {
     /// Verdicts on checks that were never asked or are settled.
     pub verdicts: u64,
     /// Frames that only a newer protocol defines.
@@ -90,7 +90,7 @@ impl Plugin {
     /// caller alone: no later check is given it, and its verdict is as long as the plugin
     /// made it. Else as [`check_admission`](Self::check_admission).
     #[must_use]
-    pub fn check_anew(
+    pub fn check_uncached(
         &self,
         pin: &Pin,
         service_url: impl Into<String>,
@@ -101,7 +101,7 @@ impl Plugin {
             service_url,
             repository,
         };
-        self.0.0.check_anew(pin, origin)
+        self.0.0.check_uncached(pin, origin)
     }
 
     /// Forgets every promise that is settled, so that its pin will be asked again.
@@ -109,14 +109,28 @@ impl Plugin {
         self.0.0.life.clear();
     }
 
-    /// Ends the plugin: asks it to finish, and kills it when `grace` has passed.
+    /// Closes the plugin and waits until nothing of it is left; returns how it exited.
     ///
-    /// The request is made by the call itself, and goes on when the future is dropped;
-    /// undecided checks are aborted at once. A grace of more than 5 s is 5 s. May be
-    /// called any number of times: all callers wait for the same end, and the
-    /// shortest grace counts.
-    pub fn close(&self, grace: Duration) -> impl Future<Output = Exit> + Send + use<> {
-        self.0.0.close(grace)
+    /// The plugin is asked to finish by the end of its stdin, and killed once `grace` has
+    /// passed; a grace of more than [`MAX_GRACE`](crate::MAX_GRACE) is shortened to that, with a
+    /// warning. Undecided checks fail at once with [`CheckError::Aborted`]. Any number of
+    /// callers may close a plugin: all wait for the same exit, and the shortest grace counts.
+    ///
+    /// # Cancel safety
+    ///
+    /// Acts when it is first polled. Dropping the future after that does not stop the
+    /// closing.
+    ///
+    /// [`CheckError::Aborted`]: crate::CheckError::Aborted
+    pub async fn close(&self, grace: Duration) -> Exit {
+        self.start_close(grace);
+        self.0.0.ended().await
+    }
+
+    /// Starts to close the plugin and returns at once. Otherwise behaves like
+    /// [`close`](Self::close), which also waits.
+    pub fn start_close(&self, grace: Duration) {
+        self.0.0.close(grace);
     }
 
     /// Returns the name by which logs and errors call the plugin.
@@ -133,8 +147,8 @@ impl Plugin {
 
     /// Returns how much of what the plugin said had no effect.
     #[must_use]
-    pub fn strays(&self) -> Strays {
-        self.0.0.strays()
+    pub fn strays(&self) -> IgnoredInput {
+        self.0.0.ignored_input()
     }
 }
 
@@ -149,7 +163,7 @@ impl fmt::Debug for Plugin {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        drop(self.0.close(Duration::ZERO));
+        self.0.close(Duration::ZERO);
     }
 }
 
@@ -177,8 +191,8 @@ impl PluginOptions {
     /// unless this is called, and never less than 1. On [`Wire::Grpc`](crate::Wire::Grpc)
     /// the plugin's own flow control is the limit.
     #[must_use]
-    pub fn window(mut self, admissions: usize) -> Self {
-        self.window = admissions.max(1);
+    pub fn max_in_flight(mut self, admissions: usize) -> Self {
+        self.max_in_flight = admissions.max(1);
         self
     }
 }
@@ -188,7 +202,7 @@ impl Default for PluginOptions {
         Self {
             check_timeout: None,
             connect_timeout: CONNECT_TIMEOUT,
-            window: WINDOW,
+            max_in_flight: MAX_IN_FLIGHT,
         }
     }
 }

@@ -17,7 +17,8 @@ pub use memory::MemoryRepository;
 pub use prpc::{PrpcOptions, PrpcRepository, PrpcRepositoryError, TokenError};
 
 /// The future of one page of metadata.
-pub type Listing<'a> = StdPin<Box<dyn Future<Output = Result<MetadataPage, Status>> + Send + 'a>>;
+pub type MetadataFuture<'a> =
+    StdPin<Box<dyn Future<Output = Result<MetadataPage, Status>> + Send + 'a>>;
 
 /// Answers what a plugin asks about the instance that it judges.
 ///
@@ -36,7 +37,7 @@ pub trait Repository: Send + Sync {
     /// The plugin gets the [`Status`] as it is, within what every wire can say: a code that
     /// gRPC does not define is UNKNOWN, a message is cut after 2 KiB, and details of more
     /// than 4 KiB are dropped, which the message then says.
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_>;
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_>;
 }
 
 /// What a plugin asks for. Nothing in it is validated.

@@ -13,7 +13,7 @@ use admission_proto::wire::PROTOCOL_VERSION;
 use admission_proto::wire::plugin::Admission;
 
 pub(crate) use self::bound::bound;
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 use crate::log::LogLevel;
 use crate::repository::{ListMetadata, MetadataPage};
 use crate::transport::{Exit, Remains};
@@ -141,7 +141,7 @@ pub(crate) struct MetadataCall {
 #[derive(Debug)]
 pub(crate) struct Violation {
     /// `Protocol`, or `Stall` for a frame that did not go on.
-    pub(crate) class: Class,
+    pub(crate) kind: ErrorKind,
     /// What was seen, and what to do about it.
     pub(crate) text: String,
 }
@@ -155,7 +155,7 @@ impl Violation {
     /// Describes something that must not be said, or not then.
     pub(crate) fn protocol(what: &str) -> Self {
         Self {
-            class: Class::Protocol,
+            kind: ErrorKind::Protocol,
             text: format!("the admission plugin broke the protocol: {what}"),
         }
     }

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 use stderr::StderrLog;
 
 /// Starts a plugin. Implemented by the subprocess and by the component.
@@ -111,7 +111,7 @@ pub enum Exit {
         /// The reference's words: `exit status 3`, `signal: killed`, `trap: ...`.
         words: Arc<str>,
         /// What kind of end it was: a crash, a trap, or a limit that was exceeded.
-        class: Class,
+        kind: ErrorKind,
     },
     /// It had to be killed.
     KilledByHost,
@@ -119,10 +119,10 @@ pub enum Exit {
 
 impl Exit {
     /// Describes an end that was not a success.
-    pub(crate) fn failed(class: Class, words: impl Into<Arc<str>>) -> Self {
+    pub(crate) fn failed(kind: ErrorKind, words: impl Into<Arc<str>>) -> Self {
         Self::Failed {
             words: words.into(),
-            class,
+            kind,
         }
     }
 }
@@ -192,11 +192,11 @@ pub(crate) enum LaunchError {
 }
 
 impl LaunchError {
-    /// Returns the class of the error.
-    pub(crate) fn class(&self) -> Class {
+    /// Returns the kind of the error.
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Imports { .. } => Class::Import,
-            _ => Class::Launch,
+            Self::Imports { .. } => ErrorKind::Import,
+            _ => ErrorKind::Launch,
         }
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use admission_host::{
-    InstanceMetadata, ListMetadata, Listing, MemoryRepository, MetadataPage, Pin, Repository,
-    Status,
+    InstanceMetadata, ListMetadata, MemoryRepository, MetadataFuture, MetadataPage, Pin,
+    Repository, Status,
 };
 
 pub use gated::Gated;
@@ -43,7 +43,7 @@ impl Counted {
 }
 
 impl Repository for Counted {
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.repository.list_metadata(request)
     }
@@ -75,7 +75,7 @@ impl Recorded {
 }
 
 impl Repository for Recorded {
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         let requests = self.requests.lock();
         requests
             .unwrap_or_else(PoisonError::into_inner)
@@ -89,7 +89,7 @@ impl Repository for Recorded {
 pub struct Failing(pub Status);
 
 impl Repository for Failing {
-    fn list_metadata(&self, _: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, _: ListMetadata) -> MetadataFuture<'_> {
         Box::pin(std::future::ready(Err(self.0.clone())))
     }
 }
@@ -107,7 +107,7 @@ impl Stuck {
 }
 
 impl Repository for Stuck {
-    fn list_metadata(&self, _: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, _: ListMetadata) -> MetadataFuture<'_> {
         let under_way = UnderWay::new(&self.0);
         Box::pin(async move {
             let _under_way = under_way;

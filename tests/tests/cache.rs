@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admission_host::{CheckError, Class, Exit};
+use admission_host::{CheckError, ErrorKind, Exit};
 use conformance::repositories::Failing;
 use conformance::{
     Code, GRACE, Mode, Plugin, PluginState, Promise, Status, error_of, eventually, host, host_with,
@@ -22,7 +22,7 @@ fn ask(plugin: &Plugin, generation: &str) -> Vec<Promise> {
 
 in_every_mode! {
     async fn checks_reach_the_plugin_once_each_in_the_order_they_were_asked(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("numbered"));
+        let plugin = host().plugin(mode.fixture("numbered"));
         // On a busy machine it may have connected before the last of them.
         let mut promises = ask(&plugin, "while-launching");
         eventually(|| plugin.state() == PluginState::Running).await;
@@ -36,7 +36,7 @@ in_every_mode! {
     }
 
     async fn all_who_ask_for_a_pin_share_one_check(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("numbered"));
+        let plugin = host().plugin(mode.fixture("numbered"));
         let askers: Vec<_> = (0..50)
             .map(|_| {
                 let plugin = plugin.clone();
@@ -52,7 +52,7 @@ in_every_mode! {
     }
 
     async fn clearing_forgets_what_is_settled_and_keeps_what_is_pending(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let (settled, pending) = (pin("deny/a"), pin("hang/b"));
         let denial = plugin.check_admission(&settled);
         let waiting = plugin.check_admission(&pending);
@@ -65,7 +65,7 @@ in_every_mode! {
     }
 
     async fn the_cache_can_be_cleared_in_every_state(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         plugin.clear_cache();
         assert_eq!(plugin.state(), PluginState::Idle);
 
@@ -81,7 +81,7 @@ in_every_mode! {
         assert_eq!(plugin.state(), PluginState::Closed);
         assert!(!plugin.check_admission(&pin("hang")).same_as(&promise));
 
-        let broken = Plugin::new(&host(), mode.missing());
+        let broken = host().plugin(mode.missing());
         let promise = broken.check_admission(&pin("a"));
         error_of(&promise).await;
         broken.clear_cache();
@@ -90,31 +90,31 @@ in_every_mode! {
     }
 
     async fn a_verdict_of_the_past_decides_no_newer_check(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("replay"));
+        let plugin = host().plugin(mode.fixture("replay"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         plugin.clear_cache();
         // A denial with the old ID comes first.
         plugin.check_admission(&pin("a")).wait().await.expect("admitted again");
-        assert_eq!(plugin.strays().verdicts, 1);
+        assert_eq!(plugin.ignored_input().verdicts, 1);
         plugin.close(GRACE).await;
     }
 
     async fn an_error_is_remembered_like_a_verdict(mode: Mode) {
         let failing = Failing(Status::new(Code::UNAVAILABLE, "the service is down"));
-        let plugin = Plugin::new(&host_with(failing), mode.fixture(""));
+        let plugin = host_with(failing).plugin(mode.fixture(""));
         let pin = pin("metadata");
         let promise = plugin.check_admission(&pin);
-        assert_eq!(error_of(&promise).await.class(), Class::Rejected);
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::PolicyError);
         assert!(plugin.check_admission(&pin).same_as(&promise));
         plugin.clear_cache();
         let again = plugin.check_admission(&pin);
         assert!(!again.same_as(&promise));
-        assert_eq!(error_of(&again).await.class(), Class::Rejected);
+        assert_eq!(error_of(&again).await.kind(), ErrorKind::PolicyError);
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
     async fn a_status_arrives_with_its_details(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("detail"))).await;
         let CheckError::Denied { status, .. } = error else {
             panic!("not a denial: {error}");
@@ -129,7 +129,7 @@ in_every_mode! {
     }
 
     async fn a_settled_promise_answers_whoever_has_no_time_left(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let promise = plugin.check_admission(&pin("allow/a"));
         promise.wait().await.expect("admitted");
         for _ in 0..MANY {
@@ -143,7 +143,7 @@ in_every_mode! {
     }
 
     async fn a_waiter_that_gives_up_changes_nothing_for_the_others(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("late"));
+        let plugin = host().plugin(mode.fixture("late"));
         let promise = plugin.check_admission(&pin("a"));
         for _ in 0..MANY {
             let answer = tokio::time::timeout(Duration::ZERO, promise.wait()).await;

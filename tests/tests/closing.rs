@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admission_host::{Class, Exit};
+use admission_host::{ErrorKind, Exit};
 use conformance::logs::Lines;
 use conformance::named::Named;
 use conformance::repositories::Stuck;
@@ -35,7 +35,7 @@ fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
 }
 
 async fn running(host: &Host, mode: Mode, argument: &str) -> (Plugin, Promise) {
-    let plugin = Plugin::new(host, mode.fixture(argument));
+    let plugin = host.plugin(mode.fixture(argument));
     let promise = plugin.check_admission(&pin("hang"));
     eventually(|| plugin.state() == PluginState::Running).await;
     (plugin, promise)
@@ -44,25 +44,25 @@ async fn running(host: &Host, mode: Mode, argument: &str) -> (Plugin, Promise) {
 async fn assert_aborted(promises: &[Promise]) {
     for promise in promises {
         assert!(promise.is_settled(), "it waits for the end of the plugin");
-        assert_eq!(error_of(promise).await.class(), Class::Aborted);
+        assert_eq!(error_of(promise).await.kind(), ErrorKind::Aborted);
     }
 }
 
-/// Waits for what is to happen before the grace of some other plugin is over, which
-/// begins first and is as long as a grace can be. It must need no compiling.
+/// Runs `what`, and panics unless it ends before a grace of [`GRACE`] that begins first.
+/// It must not compile anything.
 async fn sooner_than_a_grace<T>(mode: Mode, what: impl AsyncFnOnce() -> T) -> T {
     let (stuck, _) = running(&host(), mode, "stubborn").await;
-    let grace = stuck.close(FOR_EVER);
+    stuck.start_close(GRACE);
     tokio::select! {
         biased;
         done = what() => done,
-        exit = grace => panic!("the grace was over first: {exit}"),
+        exit = stuck.close(GRACE) => panic!("the grace was over first: {exit}"),
     }
 }
 
 in_every_mode! {
     async fn before_launch_nothing_is_started(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         assert_eq!(plugin.close(FOR_EVER).await, Exit::NeverStarted);
         let promise = plugin.check_admission(&pin("allow/a"));
         assert_aborted(&[promise]).await;
@@ -74,14 +74,14 @@ in_every_mode! {
         // Without a cache, so that compiling takes its time.
         let host = Host::new(HostOptions::new(Handle::current()));
         for turns in [0, 1, 2, 5, 10] {
-            let plugin = Plugin::new(&host, mode.fixture(""));
+            let plugin = host.plugin(mode.fixture(""));
             let promise = plugin.check_admission(&pin("hang"));
             for _ in 0..turns {
                 tokio::task::yield_now().await;
             }
-            let closing = plugin.close(FOR_EVER);
+            plugin.start_close(FOR_EVER);
             assert_aborted(&[promise]).await;
-            let exit = closing.await;
+            let exit = plugin.close(FOR_EVER).await;
             assert!(matches!(exit, Exit::NeverStarted | Exit::Success), "{exit}");
             assert_eq!(plugin.state(), PluginState::Closed);
         }
@@ -93,7 +93,7 @@ in_every_mode! {
             for (name, grace) in [("closed-at-once", Duration::ZERO), ("closed-soon", BRIEF)] {
                 let name = format!("{name}-{argument}-{mode:?}");
                 let fixture = Named::new(mode, &name, argument);
-                let plugin = Plugin::new(&host(), fixture.source.clone());
+                let plugin = host().plugin(fixture.source.clone());
                 let promises = ask(&plugin, 3);
                 lines.wait_for(&name, moment).await;
                 assert_eq!(plugin.state(), PluginState::Launching);
@@ -107,12 +107,12 @@ in_every_mode! {
     async fn before_it_connects_it_may_end_by_itself(mode: Mode) {
         let name = format!("closed-before-it-connects-{mode:?}");
         let fixture = Named::new(mode, &name, "silent");
-        let plugin = Plugin::new(&host(), fixture.source.clone());
+        let plugin = host().plugin(fixture.source.clone());
         let promise = plugin.check_admission(&pin("a"));
         Lines::collect().wait_for(&name, "the fixture has read hello").await;
-        let closing = plugin.close(GRACE);
+        plugin.start_close(GRACE);
         assert_aborted(&[promise]).await;
-        assert_eq!(closing.await, Exit::Success);
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
     async fn at_any_moment_of_the_launch_it_ends(mode: Mode) {
@@ -120,14 +120,14 @@ in_every_mode! {
         // By then the component is compiled, and each moment below is one of its start.
         running(&host, mode, "").await;
         for turns in 0..100 {
-            let plugin = Plugin::new(&host, mode.fixture(""));
+            let plugin = host.plugin(mode.fixture(""));
             let promise = plugin.check_admission(&pin("hang"));
             for _ in 0..turns * 20 {
                 tokio::task::yield_now().await;
             }
-            let closing = plugin.close(GRACE);
+            plugin.start_close(GRACE);
             assert_aborted(&[promise]).await;
-            let exit = closing.await;
+            let exit = plugin.close(GRACE).await;
             assert!(matches!(exit, Exit::NeverStarted | Exit::Success), "{exit}");
         }
     }
@@ -151,19 +151,19 @@ in_every_mode! {
         let waiters: Vec<_> = (0..10)
             .map(|_| Handle::current().spawn(promise.wait()))
             .collect();
-        let closing = plugin.close(FOR_EVER);
+        plugin.start_close(FOR_EVER);
         tokio::select! {
             biased;
             results = join_all(waiters) => for result in results {
                 let error = result.expect("no panic").expect_err("nobody has answered");
-                assert_eq!(error.class(), Class::Aborted);
+                assert_eq!(error.kind(), ErrorKind::Aborted);
             },
-            _ = closing => panic!("the waiters slept through the grace"),
+            _ = plugin.close(FOR_EVER) => panic!("the waiters slept through the grace"),
         }
     }
 
     async fn a_broken_plugin_keeps_its_error_and_tells_its_exit(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("exit-3"));
+        let plugin = host().plugin(mode.fixture("exit-3"));
         let broken = error_of(&plugin.check_admission(&pin("a"))).await;
         for _ in 0..2 {
             let exit = plugin.close(GRACE).await;
@@ -177,9 +177,9 @@ in_every_mode! {
     async fn a_broken_plugin_that_lives_on_is_killed_at_the_deadline(mode: Mode) {
         let host = host();
         let broken = async || {
-            let plugin = Plugin::new(&host, mode.fixture("stubborn-broken"));
+            let plugin = host.plugin(mode.fixture("stubborn-broken"));
             let error = error_of(&plugin.check_admission(&pin("a"))).await;
-            assert_eq!(error.class(), Class::Version);
+            assert_eq!(error.kind(), ErrorKind::Version);
             plugin
         };
         // From here it is compiled. That it is broken begins a grace of its own, which
@@ -200,9 +200,9 @@ in_every_mode! {
     async fn the_shortest_of_several_deadlines_counts(mode: Mode) {
         let (plugin, _) = running(&host(), mode, "stubborn").await;
         sooner_than_a_grace(mode, async || {
-            let patient = plugin.close(FOR_EVER);
+            plugin.start_close(FOR_EVER);
             assert_eq!(plugin.close(BRIEF).await, Exit::KilledByHost);
-            assert_eq!(patient.await, Exit::KilledByHost);
+            assert_eq!(plugin.close(FOR_EVER).await, Exit::KilledByHost);
         })
         .await;
     }
@@ -227,9 +227,9 @@ in_every_mode! {
         let lines = Lines::collect();
         let name = format!("nobody-waits-{mode:?}");
         let fixture = Named::new(mode, &name, "farewell");
-        let plugin = Plugin::new(&host(), fixture.source.clone());
+        let plugin = host().plugin(fixture.source.clone());
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
-        drop(plugin.close(GRACE));
+        plugin.start_close(GRACE);
         lines.wait_for(&name, "said after the end of stdin").await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
@@ -248,16 +248,16 @@ in_every_mode! {
         ] {
             let (plugin, _) = running(&host(), mode, argument).await;
             let pending = ask(&plugin, MANY);
-            let closing = plugin.close(grace);
+            plugin.start_close(grace);
             assert!(pending.iter().all(Promise::is_settled));
-            assert_eq!(closing.await, exit);
+            assert_eq!(plugin.close(grace).await, exit);
             assert_aborted(&pending).await;
         }
     }
 
     async fn during_a_metadata_call_the_call_ends_too(mode: Mode) {
         let stuck = Stuck::default();
-        let plugin = Plugin::new(&host_with(stuck.clone()), mode.fixture(""));
+        let plugin = host_with(stuck.clone()).plugin(mode.fixture(""));
         let promise = plugin.check_admission(&pin("metadata/a"));
         eventually(|| stuck.under_way() == 1).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
@@ -267,13 +267,13 @@ in_every_mode! {
 
     async fn of_the_host_it_is_the_close_of_every_plugin(mode: Mode) {
         let host = host();
-        let idle = Plugin::new(&host, mode.fixture(""));
-        let launching = Plugin::new(&host, mode.fixture("silent"));
+        let idle = host.plugin(mode.fixture(""));
+        let launching = host.plugin(mode.fixture("silent"));
         let waiting = launching.check_admission(&pin("a"));
         let (serving, pending) = running(&host, mode, "").await;
-        let closing = host.close(GRACE);
+        host.start_close(GRACE);
         assert_aborted(&[waiting, pending]).await;
-        closing.await;
+        host.close(GRACE).await;
         host.close(GRACE).await;
         for plugin in [idle, launching, serving] {
             assert_eq!(plugin.state(), PluginState::Closed);
@@ -290,7 +290,7 @@ in_every_mode! {
         let host = Host::new(HostOptions::new(runtime.handle().clone()));
         let (plugin, promise) = running(&host, mode, "mute").await;
         runtime.shutdown_background();
-        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
         assert_eq!(plugin.close(GRACE).await, Exit::KilledByHost);
         assert_aborted(&[plugin.check_admission(&pin("later"))]).await;
     }

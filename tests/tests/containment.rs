@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use admission_host::{Class, Exit, NativeCommand};
+use admission_host::{ErrorKind, Exit, NativeCommand};
 use conformance::lifeline::Lifeline;
 use conformance::modes::native;
 use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, options, pin};
@@ -52,7 +52,7 @@ fn guarded_host() -> Host {
 }
 
 fn script(host: &Host, lifeline: &Lifeline, commands: &[&str]) -> Plugin {
-    Plugin::new(host, NativeCommand::new(lifeline.script(commands)))
+    host.plugin(NativeCommand::new(lifeline.script(commands)))
 }
 
 /// A host in a process of its own, which leads a group as that of a terminal does.
@@ -93,7 +93,7 @@ with_and_without_a_guard! {
         lifeline.lines(1).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         eventually(|| !lifeline.is_held()).await;
-        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
     }
 
     async fn a_grandchild_dies_with_a_plugin_that_crashes() {

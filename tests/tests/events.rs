@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admission_host::{Class, Exit};
+use admission_host::{ErrorKind, Exit};
 use conformance::{
     GRACE, Mode, NativeCommand, Pin, Plugin, PluginOptions, PluginState, Promise, error_of,
     guarded, host, in_every_mode, in_every_stdio_mode, pin,
@@ -11,15 +11,15 @@ use conformance::{
 /// What an event makes of every check that it leaves undecided, and of every later one.
 struct Event {
     text: String,
-    class: Class,
+    kind: ErrorKind,
     state: PluginState,
 }
 
 /// Describes an event that breaks the plugin.
-fn breaks(class: Class, text: impl Into<String>) -> Event {
+fn breaks(kind: ErrorKind, text: impl Into<String>) -> Event {
     Event {
         text: text.into(),
-        class,
+        kind,
         state: PluginState::Broken,
     }
 }
@@ -28,7 +28,7 @@ fn breaks(class: Class, text: impl Into<String>) -> Event {
 fn closes() -> Event {
     Event {
         text: "the admission plugin is terminating".to_owned(),
-        class: Class::Aborted,
+        kind: ErrorKind::Aborted,
         state: PluginState::Closed,
     }
 }
@@ -97,7 +97,7 @@ impl Event {
         for _ in 0..2 {
             let error = error_of(promise).await;
             assert_eq!(error.to_string(), self.text);
-            assert_eq!(error.class(), self.class);
+            assert_eq!(error.kind(), self.kind);
             assert_eq!(error.code(), None, "an event is no status of the plugin");
         }
     }
@@ -107,118 +107,121 @@ fn impatient() -> PluginOptions {
     PluginOptions::default().connect_timeout(Duration::from_millis(100))
 }
 
-/// Returns the words for the end that the fixture brings upon itself, and its class.
-fn death(mode: Mode) -> (&'static str, Class) {
+/// Returns the words for the end that the fixture brings upon itself, and its kind.
+fn death(mode: Mode) -> (&'static str, ErrorKind) {
     match mode {
-        Mode::Component => ("trap: wasm `unreachable` instruction executed", Class::Trap),
-        _ => ("signal: killed", Class::Crash),
+        Mode::Component => (
+            "trap: wasm `unreachable` instruction executed",
+            ErrorKind::Trap,
+        ),
+        _ => ("signal: killed", ErrorKind::Crash),
     }
 }
 
 in_every_mode! {
     async fn a_launch_that_fails(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.missing());
+        let plugin = host().plugin(mode.missing());
         let text = match mode {
             Mode::Component => "failed to launch the plugin: cannot read the component `/does/not/exist`",
             _ => "failed to launch the plugin: fork/exec /does/not/exist: no such file or directory",
         };
-        breaks(Class::Launch, text).ends(&plugin, &["a", "b"]).await;
+        breaks(ErrorKind::Launch, text).ends(&plugin, &["a", "b"]).await;
         assert_eq!(plugin.close(GRACE).await, Exit::NeverStarted);
     }
 
     async fn a_host_that_is_closed(mode: Mode) {
         let host = host();
         host.close(GRACE).await;
-        let plugin = Plugin::new(&host, mode.fixture(""));
+        let plugin = host.plugin(mode.fixture(""));
         let text = "failed to launch the plugins grpc server: the plugins host is already closed";
-        breaks(Class::Launch, text).ends(&plugin, &["allow/a", "deny/b"]).await;
+        breaks(ErrorKind::Launch, text).ends(&plugin, &["allow/a", "deny/b"]).await;
         assert_eq!(plugin.close(GRACE).await, Exit::NeverStarted);
     }
 
     async fn an_exit_before_hello_is_read(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("exit-3"));
+        let plugin = host().plugin(mode.fixture("exit-3"));
         let words = mode.exit_words(3);
         let text = format!("the admission plugin terminated before making ListAdmissions RPC: {words}");
-        breaks(Class::Crash, text).ends(&plugin, &["a", "b", "c"]).await;
+        breaks(ErrorKind::Crash, text).ends(&plugin, &["a", "b", "c"]).await;
     }
 
     async fn an_exit_after_hello_is_read(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("exit-while-connecting"));
+        let plugin = host().plugin(mode.fixture("exit-while-connecting"));
         let words = mode.exit_words(4);
         let text = format!("the admission plugin terminated before making ListAdmissions RPC: {words}");
-        breaks(Class::Crash, text).ends(&plugin, &["a", "b", "c"]).await;
+        breaks(ErrorKind::Crash, text).ends(&plugin, &["a", "b", "c"]).await;
     }
 
     async fn an_exit_before_it_connects_that_says_all_is_well(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("exit-0"));
+        let plugin = host().plugin(mode.fixture("exit-0"));
         let text = "the admission plugin terminated before making ListAdmissions RPC: terminated with 0 exit code";
-        breaks(Class::Crash, text).ends(&plugin, &["a", "b"]).await;
+        breaks(ErrorKind::Crash, text).ends(&plugin, &["a", "b"]).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
     async fn a_death_before_it_connects(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("die-at-once"));
-        let (words, class) = death(mode);
+        let plugin = host().plugin(mode.fixture("die-at-once"));
+        let (words, kind) = death(mode);
         let text = format!("the admission plugin terminated before making ListAdmissions RPC: {words}");
-        breaks(class, text).ends(&plugin, &["a", "b"]).await;
+        breaks(kind, text).ends(&plugin, &["a", "b"]).await;
     }
 
     async fn no_connection_in_time(mode: Mode) {
-        let plugin = Plugin::with_options(&host(), mode.fixture("silent"), impatient());
+        let plugin = host().plugin_with_options(mode.fixture("silent"), impatient());
         let text = "while waiting for ListAdmissions RPC: context deadline exceeded";
-        breaks(Class::HandshakeTimeout, text).ends(&plugin, &["a", "b"]).await;
+        breaks(ErrorKind::ConnectTimeout, text).ends(&plugin, &["a", "b"]).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
     async fn a_protocol_of_another_version(mode: Mode) {
         for version in [0, 99] {
-            let plugin = Plugin::new(&host(), mode.fixture(&format!("version-{version}")));
+            let plugin = host().plugin(mode.fixture(&format!("version-{version}")));
             let text = format!("unknown protocol version {version}: expecting 1");
-            breaks(Class::Version, text).ends(&plugin, &["a", "b"]).await;
+            breaks(ErrorKind::Version, text).ends(&plugin, &["a", "b"]).await;
         }
     }
 
     async fn an_exit_while_it_serves(mode: Mode) {
         for code in [0, 7] {
-            let plugin = Plugin::new(&host(), mode.fixture(""));
+            let plugin = host().plugin(mode.fixture(""));
             let words = match code {
                 0 => "terminated with 0 exit code".to_owned(),
                 _ => mode.exit_words(code),
             };
             let text = format!("the admission plugin terminated: {words}");
             let exit = format!("exit/{code}");
-            breaks(Class::Crash, text).ends(&plugin, &["hang/a", "hang/b", &exit]).await;
+            breaks(ErrorKind::Crash, text).ends(&plugin, &["hang/a", "hang/b", &exit]).await;
         }
     }
 
     async fn a_death_while_it_serves(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("die"));
-        let (words, class) = death(mode);
+        let plugin = host().plugin(mode.fixture("die"));
+        let (words, kind) = death(mode);
         let text = format!("the admission plugin terminated: {words}");
-        breaks(class, text).ends(&plugin, &["a", "b"]).await;
+        breaks(kind, text).ends(&plugin, &["a", "b"]).await;
     }
 
     async fn a_close(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         plugin.check_admission(&pin("allow/a")).wait().await.expect("admitted");
         let asked = ask(&plugin, &["hang/a", "hang/b"]);
-        let closing = plugin.close(GRACE);
+        plugin.start_close(GRACE);
         closes().has_ended(&plugin, &asked).await;
-        assert_eq!(closing.await, Exit::Success);
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
     async fn a_verdict_outlives_the_event_until_it_is_cleared(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let (admitted, denied) = (pin("allow/a"), pin("deny/b"));
         plugin.check_admission(&admitted).wait().await.expect("admitted");
         error_of(&plugin.check_admission(&denied)).await;
         let text = format!("the admission plugin terminated: {}", mode.exit_words(7));
-        let event = breaks(Class::Crash, text);
+        let event = breaks(ErrorKind::Crash, text);
         event.is_told_by(&plugin.check_admission(&pin("exit/7"))).await;
 
         plugin.check_admission(&admitted).wait().await.expect("remembered");
         let denial = error_of(&plugin.check_admission(&denied)).await;
-        assert_eq!(denial.class(), Class::Denied);
+        assert_eq!(denial.kind(), ErrorKind::Denied);
         plugin.clear_cache();
         event.sticks(&plugin, &admitted).await;
         event.sticks(&plugin, &denied).await;
@@ -228,9 +231,9 @@ in_every_mode! {
 
 in_every_stdio_mode! {
     async fn a_second_list_admissions(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("connect-twice"));
+        let plugin = host().plugin(mode.fixture("connect-twice"));
         let text = "the admission plugin broke the protocol: a second list_admissions";
-        breaks(Class::Protocol, text).ends(&plugin, &["a", "b"]).await;
+        breaks(ErrorKind::Protocol, text).ends(&plugin, &["a", "b"]).await;
     }
 }
 
@@ -260,8 +263,10 @@ async fn a_command_that_cannot_be_run() {
     ];
     guarded(async {
         for (argv, text) in commands {
-            let plugin = Plugin::new(&host(), NativeCommand::new(argv));
-            breaks(Class::Launch, text).ends(&plugin, &["a", "b"]).await;
+            let plugin = host().plugin(NativeCommand::new(argv));
+            breaks(ErrorKind::Launch, text)
+                .ends(&plugin, &["a", "b"])
+                .await;
         }
     })
     .await;
@@ -276,8 +281,8 @@ async fn a_command_found_by_way_of_the_working_directory() {
     let text = r#"failed to launch the plugin: exec: "policy": cannot run executable found relative to current directory"#;
     guarded(async {
         let command = NativeCommand::new(["policy"]).env("PATH", path);
-        let plugin = Plugin::new(&host(), command);
-        breaks(Class::Launch, text).ends(&plugin, &["a"]).await;
+        let plugin = host().plugin(command);
+        breaks(ErrorKind::Launch, text).ends(&plugin, &["a"]).await;
     })
     .await;
 }
@@ -291,8 +296,10 @@ async fn an_output_that_ends_while_the_plugin_lives() {
     guarded(async {
         for before in ["", CONNECT] {
             let script = format!("{before}\nexec >&-; cat >/dev/null");
-            let plugin = Plugin::new(&host(), NativeCommand::new(["sh", "-c", &*script]));
-            breaks(Class::Crash, text).ends(&plugin, &["a", "b"]).await;
+            let plugin = host().plugin(NativeCommand::new(["sh", "-c", &*script]));
+            breaks(ErrorKind::Crash, text)
+                .ends(&plugin, &["a", "b"])
+                .await;
             assert_eq!(plugin.close(GRACE).await, Exit::Success);
         }
     })

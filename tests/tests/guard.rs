@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use admission_host::{CheckError, Class, Exit, NativeCommand};
+use admission_host::{CheckError, ErrorKind, Exit, NativeCommand};
 use conformance::lifeline::Lifeline;
 use conformance::process::{children_of, is_alive};
 use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, options, pin};
@@ -25,14 +25,11 @@ fn guarded_host() -> Host {
 }
 
 fn script(lifeline: &Lifeline, commands: &[&str]) -> Plugin {
-    Plugin::new(
-        &guarded_host(),
-        NativeCommand::new(lifeline.script(commands)),
-    )
+    guarded_host().plugin(NativeCommand::new(lifeline.script(commands)))
 }
 
 async fn error_from(host: &Host, argv: &[&str]) -> CheckError {
-    let plugin = Plugin::new(host, NativeCommand::new(argv));
+    let plugin = host.plugin(NativeCommand::new(argv));
     let error = error_of(&plugin.check_admission(&pin("a"))).await;
     plugin.close(GRACE).await;
     error
@@ -63,7 +60,7 @@ async fn an_exit_is_told_in_the_words_of_the_reference() {
                         "the admission plugin terminated before making ListAdmissions RPC: {words}"
                     )
                 );
-                assert_eq!(error.class(), Class::Crash);
+                assert_eq!(error.kind(), ErrorKind::Crash);
             }
         }
     })
@@ -190,7 +187,7 @@ async fn the_death_of_the_guard_is_a_crash_and_kills_the_plugin() {
             error.to_string(),
             "the admission plugin terminated before making ListAdmissions RPC: its guard has died"
         );
-        assert_eq!(error.class(), Class::Crash);
+        assert_eq!(error.kind(), ErrorKind::Crash);
         eventually(|| !lifeline.is_held()).await;
         plugin.close(GRACE).await;
     })
@@ -233,7 +230,7 @@ async fn a_plugin_that_cannot_be_started_is_told_in_the_same_words_with_a_guard(
             let unguarded = error_from(&host(), argv).await;
             let guarded = error_from(&guarded_host(), argv).await;
             assert_eq!(guarded.to_string(), unguarded.to_string());
-            assert_eq!(guarded.class(), Class::Launch);
+            assert_eq!(guarded.kind(), ErrorKind::Launch);
             let cause = |error: &CheckError| error_chain(error);
             assert_eq!(cause(&guarded), cause(&unguarded));
         }
@@ -255,7 +252,7 @@ async fn a_program_that_is_no_guard_is_an_error_of_the_check() {
                 format!("failed to launch the plugin: its guard `{program}` does not work")
             );
             assert_eq!(error_chain(&error).last().map(String::as_str), Some(cause));
-            assert_eq!(error.class(), Class::Launch);
+            assert_eq!(error.kind(), ErrorKind::Launch);
         }
     })
     .await;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// `waker` is a module of the crate `model`, which compiles `sync` for itself.
 const MODULES: [&[&str]; 8] = [
     &["waker"],
-    &["class", "log", "repository", "sync"],
+    &["error_kind", "log", "repository", "sync"],
     &["transport"],
     &["error", "source"],
     &["session"],

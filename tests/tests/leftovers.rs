@@ -35,7 +35,7 @@ fn host_for(mode: Mode) -> Host {
 
 /// Goes through each way in which a plugin can end.
 async fn cycle(host: &Host, mode: Mode) {
-    let honest = Plugin::new(host, mode.fixture(""));
+    let honest = host.plugin(mode.fixture(""));
     honest
         .check_admission(&pin("allow/a"))
         .wait()
@@ -45,20 +45,20 @@ async fn cycle(host: &Host, mode: Mode) {
     assert_eq!(honest.close(GRACE).await, Exit::Success);
     assert!(pending.is_settled());
 
-    let crashing = Plugin::new(host, mode.fixture("exit-3"));
+    let crashing = host.plugin(mode.fixture("exit-3"));
     crashing
         .check_admission(&pin("a"))
         .wait()
         .await
         .expect_err("it has crashed");
 
-    let stuck = Plugin::new(host, mode.fixture("stubborn"));
+    let stuck = host.plugin(mode.fixture("stubborn"));
     let pending = stuck.check_admission(&pin("a"));
     eventually(|| stuck.state() == PluginState::Running).await;
     assert_eq!(stuck.close(Duration::ZERO).await, Exit::KilledByHost);
     assert!(pending.is_settled());
 
-    let dropped = Plugin::new(host, mode.fixture(""));
+    let dropped = host.plugin(mode.fixture(""));
     dropped
         .check_admission(&pin("allow/a"))
         .wait()
@@ -66,7 +66,7 @@ async fn cycle(host: &Host, mode: Mode) {
         .expect("admitted");
 
     let closed = host_for(mode);
-    let plugin = Plugin::new(&closed, mode.fixture(""));
+    let plugin = closed.plugin(mode.fixture(""));
     plugin
         .check_admission(&pin("allow/a"))
         .wait()

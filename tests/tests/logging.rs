@@ -28,7 +28,7 @@ impl Logged {
         let name = format!("{name}-{mode:?}");
         let fixture = Named::new(mode, &name, argument);
         Self {
-            plugin: Plugin::new(host, fixture.source.clone()),
+            plugin: host.plugin(fixture.source.clone()),
             name,
             lines,
             _fixture: fixture,
@@ -146,7 +146,7 @@ in_every_mode! {
         let name = format!("slow-{mode:?}");
         let fixture = Named::new(mode, &name, "silent");
         let options = PluginOptions::default().connect_timeout(Duration::from_millis(100));
-        let plugin = Plugin::with_options(&host(), fixture.source.clone(), options);
+        let plugin = host().plugin_with_options(fixture.source.clone(), options);
         error_of(&plugin.check_admission(&pin("a"))).await;
         // Nobody has closed it.
         lines.wait_for(&name, "the fixture was asked to finish").await;

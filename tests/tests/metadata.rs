@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use conformance::repositories::{Gated, Scripted, entries};
 use conformance::{
-    Class, Code, GRACE, MetadataPage, Mode, Plugin, PluginOptions, PluginState, Promise, error_of,
-    eventually, host_with, in_every_mode, in_every_stdio_mode, pin,
+    Code, ErrorKind, GRACE, MetadataPage, Mode, Plugin, PluginOptions, PluginState, Promise,
+    error_of, eventually, host_with, in_every_mode, in_every_stdio_mode, pin,
 };
 
 /// Size of the largest values there are.
@@ -35,7 +35,7 @@ fn ask<const N: usize>(plugin: &Plugin, order: &str) -> [Promise; N] {
 in_every_mode! {
     async fn a_package_with_16_mib_of_metadata_is_judged(mode: Mode) {
         let repository = Scripted::at_once(32, LARGE);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture(""));
         let visited = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
         assert_eq!(visited.to_string(), keys(32));
         assert_eq!(repository.calls(), 1);
@@ -44,7 +44,7 @@ in_every_mode! {
 
     async fn what_cannot_be_kept_is_fetched_again(mode: Mode) {
         let repository = Scripted::at_once(96, LARGE);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture(""));
         let visited = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
         assert_eq!(visited.to_string(), keys(96));
         // Of 48 MiB, 3 were handed out at once and 32 were kept.
@@ -54,10 +54,10 @@ in_every_mode! {
 
     async fn what_has_changed_when_it_is_fetched_again_is_not_pieced_together(mode: Mode) {
         let repository = Scripted::new(|call, _| Ok(MetadataPage::new(entries(96 - call, LARGE), "")));
-        let plugin = Plugin::new(&host_with(repository), mode.fixture(""));
+        let plugin = host_with(repository).plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
         assert_eq!(error.code(), Some(Code::ABORTED));
-        assert_eq!(error.class(), Class::Rejected);
+        assert_eq!(error.kind(), ErrorKind::PolicyError);
         assert_eq!(
             error.to_string(),
             r#"the metadata of "visit-all/20" has changed while it was being listed"#
@@ -67,7 +67,7 @@ in_every_mode! {
 
     async fn more_listings_than_can_be_kept_are_all_right(mode: Mode) {
         let repository = Scripted::at_once(32, LARGE);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("in-turns"));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture("in-turns"));
         let visited = texts_of(&ask::<4>(&plugin, "a")).await;
         assert_eq!(visited, [keys(32), keys(32), keys(32), keys(32)]);
         // Of four times 13 MiB that are left, two are kept.
@@ -77,7 +77,7 @@ in_every_mode! {
 
     async fn pages_are_as_large_as_the_plugin_wants(mode: Mode) {
         let repository = Scripted::at_once(15, 1);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("page-sizes"));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture("page-sizes"));
         for (order, sizes) in [("a/7", "7 7 1"), ("a/15", "15"), ("a/0", "15")] {
             let seen = error_of(&plugin.check_admission(&pin(order))).await;
             assert_eq!(seen.to_string(), sizes);
@@ -99,7 +99,7 @@ in_every_mode! {
                 other => panic!("not a token of the repository: {other}"),
             }
         });
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture(""));
         let visited = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
         assert_eq!(visited.to_string(), keys(40));
         assert_eq!(repository.calls(), 3);
@@ -108,7 +108,7 @@ in_every_mode! {
 
     async fn a_page_token_that_is_repeated_is_an_error(mode: Mode) {
         let repository = Scripted::new(|_, _| Ok(MetadataPage::new(entries(1, 1), "again")));
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
         assert_eq!(error.code(), Some(Code::INTERNAL));
         assert_eq!(error.to_string(), r#"the repository repeats the page token "again""#);
@@ -118,7 +118,7 @@ in_every_mode! {
 
     async fn a_single_entry_that_fits_no_frame_is_an_error(mode: Mode) {
         let repository = Scripted::at_once(1, 4 << 20);
-        let plugin = Plugin::new(&host_with(repository), mode.fixture(""));
+        let plugin = host_with(repository).plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
         assert_eq!(error.code(), Some(Code::RESOURCE_EXHAUSTED));
         assert_eq!(plugin.state(), PluginState::Running);
@@ -127,7 +127,7 @@ in_every_mode! {
 
     async fn large_pages_that_come_all_at_once_wait_for_the_plugin(mode: Mode) {
         let repository = Scripted::at_once(6, LARGE);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("eager"));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture("eager"));
         // 24 MiB; with 16 MiB unwritten, a plugin would be given up.
         let seen = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(seen.to_string(), "6 6 6 6 6 6 6 6");
@@ -139,7 +139,7 @@ in_every_mode! {
 in_every_stdio_mode! {
     async fn what_is_left_of_a_page_is_dropped_with_its_check(mode: Mode) {
         let repository = Scripted::at_once(10, 1);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("heir"));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture("heir"));
         let first = error_of(&plugin.check_admission(&pin("a"))).await;
         let second = error_of(&plugin.check_admission(&pin("b"))).await;
         assert_eq!([first.to_string(), second.to_string()], [keys(7), keys(10)]);
@@ -150,7 +150,7 @@ in_every_stdio_mode! {
     async fn calls_that_ask_the_same_at_the_same_time_are_one_for_the_repository(mode: Mode) {
         let scripted = Scripted::at_once(3, 1);
         let repository = Gated::new(scripted.clone());
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("shared"));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture("shared"));
         let asking = ask::<20>(&plugin, "ask");
         // The plugin says one thing after the other: with the first answer its calls are there,
         // and before the second is asked for they are dealt with.
@@ -166,7 +166,7 @@ in_every_stdio_mode! {
 
     async fn a_call_that_others_share_ends_with_the_last_of_their_checks(mode: Mode) {
         let repository = Gated::new(Scripted::at_once(1, 1));
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture("shared"));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture("shared"));
         let [first, second] = ask::<2>(&plugin, "ask");
         plugin.check_admission(&pin("allow/asked")).wait().await.expect("admitted");
         eventually(|| repository.under_way() > 0).await;
@@ -189,15 +189,13 @@ in_every_stdio_mode! {
         let repository = Gated::new(Scripted::at_once(1, 1));
         // Long enough for the call to be seen before it ends.
         let options = PluginOptions::default().check_timeout(Duration::from_secs(2));
-        let plugin = Plugin::with_options(
-            &host_with(repository.clone()),
-            mode.fixture("shared"),
+        let plugin = host_with(repository.clone()).plugin_with_options(mode.fixture("shared"),
             options,
         );
         let asking = ask::<3>(&plugin, "ask");
         eventually(|| repository.under_way() == 1).await;
         for promise in asking {
-            assert_eq!(error_of(&promise).await.class(), Class::Timeout);
+            assert_eq!(error_of(&promise).await.kind(), ErrorKind::Timeout);
         }
         eventually(|| repository.under_way() == 0).await;
         assert_eq!(plugin.state(), PluginState::Running);

@@ -3,14 +3,14 @@
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use admission_host::{Class, Code, Exit, NativeCommand, PluginOptions};
+use admission_host::{Code, ErrorKind, Exit, NativeCommand, PluginOptions};
 use conformance::logs::Lines;
 use conformance::modes::native;
 use conformance::{GRACE, Mode, Plugin, error_of, eventually, guarded, host, pin, process};
 use tempfile::TempDir;
 
 async fn denial(command: NativeCommand, order: &str) -> String {
-    let plugin = Plugin::new(&host(), command);
+    let plugin = host().plugin(command);
     let error = error_of(&plugin.check_admission(&pin(order))).await;
     plugin.close(GRACE).await;
     error.to_string()
@@ -23,7 +23,7 @@ fn fixture() -> NativeCommand {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_is_one_checks_failure_and_the_plugin_lives_on() {
     guarded(async {
-        let plugin = Plugin::new(&host(), Mode::Native.fixture(""));
+        let plugin = host().plugin(Mode::Native.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("panic"))).await;
         assert_eq!(error.code(), Some(Code::ABORTED));
         assert_eq!(
@@ -43,7 +43,7 @@ async fn a_panic_is_one_checks_failure_and_the_plugin_lives_on() {
 #[tokio::test]
 async fn what_a_policy_prints_does_not_reach_the_frames() {
     guarded(async {
-        let plugin = Plugin::new(&host(), Mode::Native.fixture(""));
+        let plugin = host().plugin(Mode::Native.fixture(""));
         plugin
             .check_admission(&pin("print"))
             .wait()
@@ -77,7 +77,7 @@ async fn a_plugin_inherits_no_descriptor_but_its_pipes() {
         let command = NativeCommand::new(["sh", "-c", "ls /proc/self/fd >&2; exit 9"]);
         let leak = tempfile::tempfile().expect("a temporary file");
         rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).expect("cleared");
-        let plugin = Plugin::new(&host(), command);
+        let plugin = host().plugin(command);
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         // `ls` itself has the folder open as 3.
         assert_eq!(
@@ -93,7 +93,7 @@ async fn a_plugin_inherits_no_descriptor_but_its_pipes() {
 async fn a_grandchild_that_holds_the_pipes_delays_nothing() {
     guarded(async {
         let command = NativeCommand::new(["sh", "-c", "sleep 1000 & echo gone >&2; exit 6"]);
-        let plugin = Plugin::new(&host(), command);
+        let plugin = host().plugin(command);
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(
             error.to_string(),
@@ -107,7 +107,7 @@ async fn a_grandchild_that_holds_the_pipes_delays_nothing() {
 
 /// Returns what a shell script writes to stderr before it ends.
 async fn heard_of(command: NativeCommand) -> String {
-    let plugin = Plugin::new(&host(), command);
+    let plugin = host().plugin(command);
     let error = error_of(&plugin.check_admission(&pin("a"))).await;
     plugin.close(GRACE).await;
     error.stderr_tail().to_owned()
@@ -166,7 +166,7 @@ impl Script {
         let shell = folder.path().join(name);
         symlink("/bin/sh", &shell).expect("the folder takes it");
         let argv = [shell.as_os_str(), "-c".as_ref(), script.as_ref()];
-        let plugin = Plugin::new(&host(), NativeCommand::new(argv));
+        let plugin = host().plugin(NativeCommand::new(argv));
         let _promise = plugin.check_admission(&pin("a"));
         Self {
             plugin,
@@ -222,9 +222,9 @@ async fn a_frozen_plugin_is_given_up_and_killed() {
     guarded(async {
         let options = PluginOptions::default().connect_timeout(Duration::from_millis(100));
         let command = NativeCommand::new(["sh", "-c", "kill -STOP $$"]);
-        let plugin = Plugin::with_options(&host(), command, options);
+        let plugin = host().plugin_with_options(command, options);
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.class(), Class::HandshakeTimeout);
+        assert_eq!(error.kind(), ErrorKind::ConnectTimeout);
         assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
     })
     .await;
@@ -232,8 +232,8 @@ async fn a_frozen_plugin_is_given_up_and_killed() {
 
 #[tokio::test]
 async fn a_plugin_without_a_command_has_an_empty_name() {
-    let plugin = Plugin::new(&host(), NativeCommand::new(Vec::<String>::new()));
+    let plugin = host().plugin(NativeCommand::new(Vec::<String>::new()));
     assert_eq!(plugin.name(), "");
-    let plugin = Plugin::new(&host(), NativeCommand::new(["/usr/bin/policy", "x"]));
+    let plugin = host().plugin(NativeCommand::new(["/usr/bin/policy", "x"]));
     assert_eq!(plugin.name(), "policy");
 }

@@ -1,6 +1,6 @@
 //! The example policy, which decides as the reference's example does.
 
-use admission_host::{Class, InstanceMetadata};
+use admission_host::{ErrorKind, InstanceMetadata};
 use conformance::repositories::{Failing, Recorded};
 use conformance::{
     Code, GRACE, Mode, Pin, Plugin, Status, error_of, host_with, in_every_mode, pin,
@@ -13,7 +13,7 @@ fn allows(digest: &str) -> InstanceMetadata {
 
 async fn denial(plugin: &Plugin, pin: &Pin) -> String {
     let error = error_of(&plugin.check_admission(pin)).await;
-    assert_eq!(error.class(), Class::Denied);
+    assert_eq!(error.kind(), ErrorKind::Denied);
     plugin.close(GRACE).await;
     error.to_string()
 }
@@ -21,7 +21,7 @@ async fn denial(plugin: &Plugin, pin: &Pin) -> String {
 in_every_mode! {
     async fn what_is_experimental_is_denied_unseen(mode: Mode) {
         let repository = Recorded::default();
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.policy());
+        let plugin = host_with(repository.clone()).plugin(mode.policy());
         assert_eq!(
             denial(&plugin, &pin("experimental/a")).await,
             "experimental packages are not deployed"
@@ -33,7 +33,7 @@ in_every_mode! {
         let pin = pin("tools/a");
         let digest = pin.instance().object_ref().hex_digest;
         let repository = Recorded::answering(vec![allows("another"), allows(&digest)]);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.policy());
+        let plugin = host_with(repository.clone()).plugin(mode.policy());
         plugin.check_admission(&pin).wait().await.expect("admitted");
         let [request] = &repository.requests()[..] else {
             panic!("one page is all there is");
@@ -46,13 +46,13 @@ in_every_mode! {
     }
 
     async fn without_an_entry_or_with_others_it_is_denied(mode: Mode) {
-        let plugin = Plugin::new(&host_with(Recorded::default()), mode.policy());
+        let plugin = host_with(Recorded::default()).plugin(mode.policy());
         assert_eq!(
             denial(&plugin, &pin("tools/a")).await,
             "it has no allowed-sha256 metadata"
         );
         let others = Recorded::answering(vec![allows("one"), allows("another")]);
-        let plugin = Plugin::new(&host_with(others), mode.policy());
+        let plugin = host_with(others).plugin(mode.policy());
         assert_eq!(
             denial(&plugin, &pin("tools/a")).await,
             "no allowed-sha256 entry matches its digest (entries: 2)"
@@ -61,9 +61,9 @@ in_every_mode! {
 
     async fn an_error_of_the_service_is_no_denial(mode: Mode) {
         let failing = Failing(Status::new(Code::UNAVAILABLE, "the service is down"));
-        let plugin = Plugin::new(&host_with(failing), mode.policy());
+        let plugin = host_with(failing).plugin(mode.policy());
         let error = error_of(&plugin.check_admission(&pin("tools/a"))).await;
-        assert_eq!(error.class(), Class::Rejected);
+        assert_eq!(error.kind(), ErrorKind::PolicyError);
         assert_eq!(error.code(), Some(Code::UNAVAILABLE));
         plugin.close(GRACE).await;
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use admission_host::{CheckError, Class, Exit, InstanceMetadata};
+use admission_host::{CheckError, ErrorKind, Exit, InstanceMetadata};
 use conformance::repositories::{Counted, Failing, Recorded};
 use conformance::{
     Code, GRACE, Mode, Plugin, PluginOptions, PluginState, Promise, Status, error_of, eventually,
@@ -21,7 +21,7 @@ fn ask_many(plugin: &Plugin, order: &str) -> Vec<Promise> {
 
 in_every_mode! {
     async fn a_check_is_answered_once_and_remembered(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let (good, bad) = (pin("allow/good"), pin("deny/bad"));
 
         let promise = plugin.check_admission(&good);
@@ -32,7 +32,7 @@ in_every_mode! {
         let denial = plugin.check_admission(&bad);
         let error = error_of(&denial).await;
         assert_eq!(error.to_string(), "deny/bad is denied");
-        assert_eq!((error.class(), error.code()), (Class::Denied, Some(Code::FAILED_PRECONDITION)));
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Denied, Some(Code::FAILED_PRECONDITION)));
         assert_eq!(error.plugin(), mode.fixture_name());
         assert!(plugin.check_admission(&bad).same_as(&denial));
 
@@ -48,17 +48,17 @@ in_every_mode! {
         assert_eq!(plugin.state(), PluginState::Closed);
         let aborted = error_of(&plugin.check_admission(&pin("allow/late"))).await;
         assert_eq!(aborted.to_string(), "the admission plugin is terminating");
-        assert_eq!(aborted.class(), Class::Aborted);
+        assert_eq!(aborted.kind(), ErrorKind::Aborted);
         plugin.check_admission(&good).wait().await.expect("remembered after the end");
         plugin.clear_cache();
-        assert_eq!(error_of(&plugin.check_admission(&good)).await.class(), Class::Aborted);
+        assert_eq!(error_of(&plugin.check_admission(&good)).await.kind(), ErrorKind::Aborted);
     }
 
     async fn a_status_that_is_no_decision_is_passed_on(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         for code in [2, 10, 12_345] {
             let error = error_of(&plugin.check_admission(&pin(&format!("code/{code}")))).await;
-            assert_eq!(error.class(), Class::Rejected);
+            assert_eq!(error.kind(), ErrorKind::PolicyError);
             assert_eq!(error.code(), Some(Code::from(code)));
             assert_eq!(error.to_string(), "as asked");
         }
@@ -71,7 +71,7 @@ in_every_mode! {
     async fn metadata_is_visited_over_all_pages(mode: Mode) {
         let pin = pin("visit-all/7");
         let repository = Counted::with_entries(&pin, 15);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture(""));
         let visited = error_of(&plugin.check_admission(&pin)).await.to_string();
         let all: Vec<_> = (0..15).map(|n| format!("k{n:02}")).collect();
         assert_eq!(visited, all.join(" "));
@@ -82,7 +82,7 @@ in_every_mode! {
     async fn a_visitor_that_stops_fetches_no_further_page(mode: Mode) {
         let pin = pin("visit-first");
         let repository = Counted::with_entries(&pin, 25);
-        let plugin = Plugin::new(&host_with(repository.clone()), mode.fixture(""));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture(""));
         assert_eq!(error_of(&plugin.check_admission(&pin)).await.to_string(), "k00");
         assert_eq!(repository.calls(), 1);
         plugin.close(GRACE).await;
@@ -90,16 +90,16 @@ in_every_mode! {
 
     async fn an_error_of_the_repository_reaches_the_check_as_it_is(mode: Mode) {
         let failing = Failing(Status::new(Code::UNAVAILABLE, "the service is down"));
-        let plugin = Plugin::new(&host_with(failing), mode.fixture(""));
+        let plugin = host_with(failing).plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("metadata"))).await;
         assert_eq!(error.code(), Some(Code::UNAVAILABLE));
         assert_eq!(error.to_string(), "the service is down");
-        assert_eq!(error.class(), Class::Rejected);
+        assert_eq!(error.kind(), ErrorKind::PolicyError);
         plugin.close(GRACE).await;
     }
 
     async fn without_a_repository_metadata_is_unimplemented(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("metadata"))).await;
         assert_eq!(error.code(), Some(Code::UNIMPLEMENTED));
         assert_eq!(error.to_string(), "a RepositoryClient implementation is not provided");
@@ -108,9 +108,7 @@ in_every_mode! {
 
     async fn another_service_cannot_be_asked(mode: Mode) {
         let pin = pin("a");
-        let plugin = Plugin::new(
-            &host_with(Counted::with_entries(&pin, 1)),
-            mode.fixture("foreign-service"),
+        let plugin = host_with(Counted::with_entries(&pin, 1)).plugin(mode.fixture("foreign-service"),
         );
         let error = error_of(&plugin.check_admission(&pin)).await;
         assert_eq!(error.code(), Some(Code::PERMISSION_DENIED));
@@ -123,9 +121,7 @@ in_every_mode! {
 
     async fn what_is_no_instance_cannot_be_asked_for(mode: Mode) {
         let pin = pin("a");
-        let plugin = Plugin::new(
-            &host_with(Counted::with_entries(&pin, 1)),
-            mode.fixture("no-instance"),
+        let plugin = host_with(Counted::with_entries(&pin, 1)).plugin(mode.fixture("no-instance"),
         );
         let error = error_of(&plugin.check_admission(&pin)).await;
         assert_eq!(error.code(), Some(Code::INVALID_ARGUMENT));
@@ -140,7 +136,7 @@ in_every_mode! {
         entry.attached_by = "user:somebody@example.com".into();
         entry.attached_ts = Some(SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5_000));
         let repository = Recorded::answering(vec![entry]);
-        let plugin = Plugin::new(&host_with(repository), mode.fixture(""));
+        let plugin = host_with(repository).plugin(mode.fixture(""));
         assert_eq!(
             error_of(&plugin.check_admission(&pin("provenance"))).await.to_string(),
             "key=value text/plain not checked user:somebody@example.com Some(1700000000.000005s)"
@@ -149,46 +145,46 @@ in_every_mode! {
     }
 
     async fn a_panic_is_the_failure_of_its_check(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("panic"))).await;
-        assert_eq!(error.class(), Class::Rejected);
+        assert_eq!(error.kind(), ErrorKind::PolicyError);
         assert_eq!(error.code(), Some(Code::ABORTED));
         assert_eq!(error.to_string(), "panic in the admission handler: the fixture panics");
         plugin.close(GRACE).await;
     }
 
     async fn a_plugin_can_be_closed_right_after_its_start(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let promise = plugin.check_admission(&pin("allow/a"));
-        let closing = plugin.close(GRACE);
+        plugin.start_close(GRACE);
         assert!(promise.is_settled());
-        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
-        closing.await;
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
+        plugin.close(GRACE).await;
     }
 
     async fn a_plugin_that_was_never_asked_is_never_started(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.missing());
+        let plugin = host().plugin(mode.missing());
         assert_eq!(plugin.state(), PluginState::Idle);
         assert_eq!(plugin.close(GRACE).await, Exit::NeverStarted);
         let aborted = error_of(&plugin.check_admission(&pin("allow/a"))).await;
-        assert_eq!(aborted.class(), Class::Aborted);
+        assert_eq!(aborted.kind(), ErrorKind::Aborted);
     }
 
     async fn a_plugin_that_never_connects_times_out(mode: Mode) {
         let options = PluginOptions::default().connect_timeout(Duration::from_millis(100));
-        let plugin = Plugin::with_options(&host(), mode.fixture("silent"), options);
+        let plugin = host().plugin_with_options(mode.fixture("silent"), options);
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(
             error.to_string(),
             "while waiting for ListAdmissions RPC: context deadline exceeded"
         );
-        assert_eq!(error.class(), Class::HandshakeTimeout);
+        assert_eq!(error.kind(), ErrorKind::ConnectTimeout);
         assert_eq!(plugin.state(), PluginState::Broken);
         plugin.close(GRACE).await;
     }
 
     async fn a_plugin_can_be_closed_before_it_connects(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("silent"));
+        let plugin = host().plugin(mode.fixture("silent"));
         let promise = plugin.check_admission(&pin("a"));
         assert_eq!(plugin.state(), PluginState::Launching);
         plugin.close(GRACE).await;
@@ -197,24 +193,24 @@ in_every_mode! {
     }
 
     async fn a_protocol_of_another_version_is_a_failure_and_no_denial(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("version-99"));
+        let plugin = host().plugin(mode.fixture("version-99"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.to_string(), "unknown protocol version 99: expecting 1");
-        assert_eq!((error.class(), error.code()), (Class::Version, None));
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Version, None));
         let later = error_of(&plugin.check_admission(&pin("b"))).await;
         assert_eq!(later.to_string(), error.to_string());
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
     async fn an_exit_while_connecting_is_told_with_its_status(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("exit-while-connecting"));
+        let plugin = host().plugin(mode.fixture("exit-while-connecting"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         let words = mode.exit_words(4);
         assert_eq!(
             error.to_string(),
             format!("the admission plugin terminated before making ListAdmissions RPC: {words}")
         );
-        assert_eq!(error.class(), Class::Crash);
+        assert_eq!(error.kind(), ErrorKind::Crash);
         assert_eq!(error.exit().map(Exit::to_string), Some(words));
         plugin.close(GRACE).await;
     }
@@ -223,7 +219,7 @@ in_every_mode! {
         let host = host();
         let words = mode.exit_words(3);
         for _ in 0..300 {
-            let plugin = Plugin::new(&host, mode.fixture("exit-3"));
+            let plugin = host.plugin(mode.fixture("exit-3"));
             let error = error_of(&plugin.check_admission(&pin("a"))).await;
             assert_eq!(
                 error.to_string(),
@@ -236,7 +232,7 @@ in_every_mode! {
     }
 
     async fn an_exit_that_says_all_is_well_is_an_error_all_the_same(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("exit-0"));
+        let plugin = host().plugin(mode.fixture("exit-0"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(
             error.to_string(),
@@ -246,13 +242,13 @@ in_every_mode! {
     }
 
     async fn a_crash_on_the_second_request_leaves_the_first_verdict(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("crash-on-second"));
+        let plugin = host().plugin(mode.fixture("crash-on-second"));
         let first = pin("a");
         plugin.check_admission(&first).wait().await.expect("admitted");
         let error = error_of(&plugin.check_admission(&pin("b"))).await;
         let words = mode.exit_words(7);
         assert_eq!(error.to_string(), format!("the admission plugin terminated: {words}"));
-        assert_eq!(error.class(), Class::Crash);
+        assert_eq!(error.kind(), ErrorKind::Crash);
         assert_eq!(plugin.state(), PluginState::Broken);
         plugin.check_admission(&first).wait().await.expect("remembered");
         let later = error_of(&plugin.check_admission(&pin("c"))).await;
@@ -261,33 +257,33 @@ in_every_mode! {
     }
 
     async fn closing_aborts_whatever_is_pending(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         plugin.check_admission(&pin("allow/a")).wait().await.expect("admitted");
         let pending = ask_many(&plugin, "hang");
-        let closing = plugin.close(GRACE);
+        plugin.start_close(GRACE);
         assert!(pending.iter().all(Promise::is_settled));
         for promise in &pending {
-            assert_eq!(error_of(promise).await.class(), Class::Aborted);
+            assert_eq!(error_of(promise).await.kind(), ErrorKind::Aborted);
         }
-        assert_eq!(closing.await, Exit::Success);
+        assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
     async fn a_stuck_plugin_is_killed_at_the_deadline(mode: Mode) {
         for argument in ["stubborn", "stubborn-silent"] {
-            let plugin = Plugin::new(&host(), mode.fixture(argument));
+            let plugin = host().plugin(mode.fixture(argument));
             let promise = plugin.check_admission(&pin("a"));
             if argument == "stubborn" {
                 eventually(|| plugin.state() == PluginState::Running).await;
             }
             let exit = plugin.close(Duration::from_millis(50)).await;
             assert!(matches!(exit, Exit::KilledByHost | Exit::NeverStarted), "{exit}");
-            assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+            assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
         }
     }
 
     async fn five_plugins_of_one_host_do_not_mind_each_other(mode: Mode) {
         let host = host();
-        let plugins: Vec<_> = (0..5).map(|_| Plugin::new(&host, mode.fixture(""))).collect();
+        let plugins: Vec<_> = (0..5).map(|_| host.plugin(mode.fixture(""))).collect();
         let promises: Vec<_> = plugins.iter().flat_map(|plugin| ask_many(plugin, "allow")).collect();
         let results = join_all(promises.iter().map(Promise::wait)).await;
         assert!(results.iter().all(Result::is_ok));
@@ -296,14 +292,14 @@ in_every_mode! {
     }
 
     async fn a_plugin_that_cannot_be_started_says_why(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.missing());
+        let plugin = host().plugin(mode.missing());
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         let text = match mode {
             Mode::Native | Mode::Guarded | Mode::Grpc => "failed to launch the plugin: fork/exec /does/not/exist: no such file or directory",
             Mode::Component => "failed to launch the plugin: cannot read the component `/does/not/exist`",
         };
         assert_eq!(error.to_string(), text);
-        assert_eq!(error.class(), Class::Launch);
+        assert_eq!(error.kind(), ErrorKind::Launch);
         assert!(std::error::Error::source(&error).is_some());
         assert_eq!(plugin.close(GRACE).await, Exit::NeverStarted);
     }
@@ -311,7 +307,7 @@ in_every_mode! {
     async fn a_plugin_of_a_closed_host_is_not_started(mode: Mode) {
         let host = host();
         host.close(GRACE).await;
-        let plugin = Plugin::new(&host, mode.fixture(""));
+        let plugin = host.plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("allow/a"))).await;
         assert_eq!(
             error.to_string(),
@@ -321,7 +317,7 @@ in_every_mode! {
     }
 
     async fn dropping_the_last_handle_ends_the_plugin(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("stubborn"));
+        let plugin = host().plugin(mode.fixture("stubborn"));
         let promise = plugin.check_admission(&pin("a"));
         let other = plugin.clone();
         drop(plugin);

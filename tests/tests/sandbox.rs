@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-use admission_host::{Class, Code, Component, Exit};
+use admission_host::{Code, Component, ErrorKind, Exit};
 use conformance::logs::Lines;
 use conformance::modes::fixture_component;
 use conformance::named::Named;
 use conformance::{GRACE, Mode, Plugin, PluginState, error_of, eventually, guarded, host, pin};
 
 async fn denial(order: &str) -> String {
-    let plugin = Plugin::new(&host(), fixture_component(""));
+    let plugin = host().plugin(fixture_component(""));
     let error = error_of(&plugin.check_admission(&pin(order))).await;
     assert_eq!(error.code(), Some(Code::FAILED_PRECONDITION), "{error}");
     plugin.close(GRACE).await;
     error.to_string()
 }
 
-/// Returns the class and the text of what ends a component that is given `order`.
-async fn end_of(component: Component, order: &str) -> (Class, String) {
-    let plugin = Plugin::new(&host(), component);
+/// Returns the kind and the text of what ends a component that is given `order`.
+async fn end_of(component: Component, order: &str) -> (ErrorKind, String) {
+    let plugin = host().plugin(component);
     let error = error_of(&plugin.check_admission(&pin(order))).await;
     plugin.close(GRACE).await;
-    (error.class(), error.to_string())
+    (error.kind(), error.to_string())
 }
 
 #[tokio::test]
@@ -40,14 +40,14 @@ async fn a_component_that_spins_is_killed_at_the_deadline() {
     guarded(async {
         let lines = Lines::collect();
         let fixture = Named::new(Mode::Component, "spinning", "");
-        let plugin = Plugin::new(&host(), fixture.source.clone());
+        let plugin = host().plugin(fixture.source.clone());
         let spinning = plugin.check_admission(&pin("spin"));
         lines.wait_for("spinning", "the fixture spins").await;
         assert_eq!(
             plugin.close(Duration::from_millis(50)).await,
             Exit::KilledByHost
         );
-        assert_eq!(error_of(&spinning).await.class(), Class::Aborted);
+        assert_eq!(error_of(&spinning).await.kind(), ErrorKind::Aborted);
     })
     .await;
 }
@@ -56,8 +56,8 @@ async fn a_component_that_spins_is_killed_at_the_deadline() {
 async fn a_component_that_computes_too_long_in_one_go_is_ended() {
     guarded(async {
         let component = fixture_component("").cpu_limit(Duration::from_millis(100));
-        let (class, text) = end_of(component, "spin").await;
-        assert_eq!(class, Class::Resource);
+        let (kind, text) = end_of(component, "spin").await;
+        assert_eq!(kind, ErrorKind::Resource);
         assert_eq!(
             text,
             "the admission plugin terminated: trap: the CPU limit of 100ms without a yield to the host was exceeded"
@@ -69,8 +69,8 @@ async fn a_component_that_computes_too_long_in_one_go_is_ended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_wants_too_much_memory_is_ended() {
     guarded(async {
-        let (class, text) = end_of(fixture_component(""), "grow").await;
-        assert_eq!(class, Class::Resource);
+        let (kind, text) = end_of(fixture_component(""), "grow").await;
+        assert_eq!(kind, ErrorKind::Resource);
         assert_eq!(
             text,
             "the admission plugin terminated: trap: the memory limit of 64 MiB was exceeded"
@@ -82,7 +82,7 @@ async fn a_component_that_wants_too_much_memory_is_ended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_panics_answers_for_that_check_and_ends() {
     guarded(async {
-        let plugin = Plugin::new(&host(), fixture_component(""));
+        let plugin = host().plugin(fixture_component(""));
         let other = plugin.check_admission(&pin("hang"));
         let panicking = plugin.check_admission(&pin("panic"));
         let error = error_of(&panicking).await;
@@ -92,7 +92,7 @@ async fn a_component_that_panics_answers_for_that_check_and_ends() {
             "panic in the admission handler: the fixture panics"
         );
         let error = error_of(&other).await;
-        assert_eq!(error.class(), Class::Trap);
+        assert_eq!(error.kind(), ErrorKind::Trap);
         assert!(
             error.stderr_tail().contains("the fixture panics"),
             "{}",
@@ -107,7 +107,7 @@ async fn a_component_that_panics_answers_for_that_check_and_ends() {
 #[tokio::test]
 async fn what_a_component_prints_is_quoted_with_a_way_out() {
     guarded(async {
-        let plugin = Plugin::new(&host(), fixture_component(""));
+        let plugin = host().plugin(fixture_component(""));
         let error = error_of(&plugin.check_admission(&pin("print"))).await;
         plugin.close(GRACE).await;
         let text = error.to_string();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admission_host::{Class, Exit};
+use admission_host::{ErrorKind, Exit};
 use conformance::repositories::{Counted, Stuck};
 use conformance::{
     GRACE, Mode, Plugin, PluginOptions, PluginState, Promise, error_of, eventually, host,
@@ -30,23 +30,23 @@ async fn all_admitted(promises: &[Promise]) -> bool {
 
 in_every_mode! {
     async fn the_first_verdict_stands_and_the_second_is_counted(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("twice"));
+        let plugin = host().plugin(mode.fixture("twice"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.to_string(), "denied first");
-        eventually(|| plugin.strays().verdicts == 1).await;
+        eventually(|| plugin.ignored_input().verdicts == 1).await;
         assert_eq!(plugin.state(), PluginState::Running);
         plugin.close(GRACE).await;
     }
 
     async fn a_verdict_on_a_check_never_asked_changes_nothing(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("stray"));
+        let plugin = host().plugin(mode.fixture("stray"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
-        assert_eq!(plugin.strays().verdicts, 1);
+        assert_eq!(plugin.ignored_input().verdicts, 1);
         plugin.close(GRACE).await;
     }
 
     async fn verdicts_may_come_in_any_order(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("backwards"));
+        let plugin = host().plugin(mode.fixture("backwards"));
         assert!(all_admitted(&ask(&plugin, 10_000)).await);
         plugin.close(GRACE).await;
     }
@@ -54,25 +54,25 @@ in_every_mode! {
     async fn a_check_that_times_out_frees_its_place_and_its_verdict_is_ignored(mode: Mode) {
         let options = PluginOptions::default()
             .check_timeout(Duration::from_millis(100))
-            .window(1);
-        let plugin = Plugin::with_options(&host(), mode.fixture("late"), options);
+            .max_in_flight(1);
+        let plugin = host().plugin_with_options(mode.fixture("late"), options);
         let (first, second) = (pin("a"), pin("b"));
         let late = error_of(&plugin.check_admission(&first)).await;
-        assert_eq!(late.class(), Class::Timeout);
+        assert_eq!(late.kind(), ErrorKind::Timeout);
         assert_eq!(late.to_string(), "the admission plugin did not answer within 0.1s");
         // The second admission makes the fixture answer the first.
         let next = error_of(&plugin.check_admission(&second)).await;
-        assert_eq!(next.class(), Class::Timeout);
-        eventually(|| plugin.strays().verdicts == 1).await;
-        assert_eq!(error_of(&plugin.check_admission(&first)).await.class(), Class::Timeout);
+        assert_eq!(next.kind(), ErrorKind::Timeout);
+        eventually(|| plugin.ignored_input().verdicts == 1).await;
+        assert_eq!(error_of(&plugin.check_admission(&first)).await.kind(), ErrorKind::Timeout);
         plugin.close(GRACE).await;
     }
 
     async fn checks_that_could_not_be_written_yet_time_out_too(mode: Mode) {
         let options = PluginOptions::default().check_timeout(Duration::from_millis(200));
-        let plugin = Plugin::with_options(&host(), mode.fixture("deaf"), options);
+        let plugin = host().plugin_with_options(mode.fixture("deaf"), options);
         for promise in ask(&plugin, 20_000) {
-            assert_eq!(error_of(&promise).await.class(), Class::Timeout);
+            assert_eq!(error_of(&promise).await.kind(), ErrorKind::Timeout);
         }
         assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
     }
@@ -84,7 +84,7 @@ in_every_mode! {
             let value = vec![b'x'; 1_000];
             repository.insert(pin, vec![admission_host::InstanceMetadata::new("k", value)]);
         }
-        let plugin = Plugin::new(&host_with(repository), mode.fixture("flood"));
+        let plugin = host_with(repository).plugin(mode.fixture("flood"));
         let promises: Vec<_> = stocked.iter().map(|pin| plugin.check_admission(pin)).collect();
         for promise in promises {
             promise.wait().await.expect("admitted");
@@ -94,7 +94,7 @@ in_every_mode! {
 
     async fn eight_calls_of_a_plugin_are_under_way_at_most(mode: Mode) {
         let stuck = Stuck::default();
-        let plugin = Plugin::new(&host_with(stuck.clone()), mode.fixture("greedy"));
+        let plugin = host_with(stuck.clone()).plugin(mode.fixture("greedy"));
         let waiting = plugin.check_admission(&pin("a"));
         eventually(|| stuck.under_way() >= 8).await;
         // In frames, all its calls come before this verdict; and none of them has ended.
@@ -107,7 +107,7 @@ in_every_mode! {
 
     async fn a_handler_that_waits_holds_up_nobody_else(mode: Mode) {
         let stuck = Stuck::default();
-        let plugin = Plugin::new(&host_with(stuck.clone()), mode.fixture(""));
+        let plugin = host_with(stuck.clone()).plugin(mode.fixture(""));
         let waiting = plugin.check_admission(&pin("metadata/a"));
         eventually(|| stuck.under_way() == 1).await;
         assert!(all_admitted(&ask(&plugin, 100)).await);
@@ -118,10 +118,10 @@ in_every_mode! {
 
 in_every_stdio_mode! {
     async fn text_on_stdout_is_quoted_in_the_error(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("banner"));
+        let plugin = host().plugin(mode.fixture("banner"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         // "s" reads as a length of 115, more than the line has.
-        assert_eq!(error.class(), Class::Stall);
+        assert_eq!(error.kind(), ErrorKind::Stall);
         let text = error.to_string();
         assert!(text.contains("starting up, please wait"), "{text}");
         assert!(text.ends_with("stdout is the wire: log to stderr"), "{text}");
@@ -129,7 +129,7 @@ in_every_stdio_mode! {
     }
 
     async fn an_exit_inside_a_frame_quotes_it(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("torn"));
+        let plugin = host().plugin(mode.fixture("torn"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(
             error.to_string(),
@@ -142,9 +142,9 @@ in_every_stdio_mode! {
     }
 
     async fn a_frame_that_does_not_go_on_breaks_the_plugin(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("half"));
+        let plugin = host().plugin(mode.fixture("half"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.class(), Class::Stall);
+        assert_eq!(error.kind(), ErrorKind::Stall);
         assert_eq!(
             error.to_string(),
             r#"the admission plugin stopped in the middle of a frame, after 4 bytes: "\n\x12\x08\n""#
@@ -153,26 +153,26 @@ in_every_stdio_mode! {
     }
 
     async fn a_verdict_without_a_status_admits_nothing(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("no-status"));
+        let plugin = host().plugin(mode.fixture("no-status"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.class(), Class::Protocol);
+        assert_eq!(error.kind(), ErrorKind::Protocol);
         assert!(error.to_string().ends_with("without a status"), "{error}");
         plugin.close(GRACE).await;
     }
 
     async fn frames_of_the_future_are_ignored_and_counted(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture("unknown-frame"));
+        let plugin = host().plugin(mode.fixture("unknown-frame"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
-        assert_eq!(plugin.strays().unknown_frames, 1);
+        assert_eq!(plugin.ignored_input().unknown_frames, 1);
         plugin.close(GRACE).await;
     }
 
     async fn a_plugin_that_calls_and_never_reads_is_given_up(mode: Mode) {
         let pin = pin("allow/a");
         let repository = Counted::with_entries(&pin, 1);
-        let plugin = Plugin::new(&host_with(repository), mode.fixture("hungry"));
+        let plugin = host_with(repository).plugin(mode.fixture("hungry"));
         let error = error_of(&plugin.check_admission(&pin)).await;
-        assert_eq!(error.class(), Class::Resource);
+        assert_eq!(error.kind(), ErrorKind::Resource);
         plugin.close(Duration::ZERO).await;
     }
 
@@ -180,10 +180,10 @@ in_every_stdio_mode! {
         let stuck = Stuck::default();
         // Long enough for the call to be seen before it ends.
         let options = PluginOptions::default().check_timeout(Duration::from_secs(2));
-        let plugin = Plugin::with_options(&host_with(stuck.clone()), mode.fixture(""), options);
+        let plugin = host_with(stuck.clone()).plugin_with_options(mode.fixture(""), options);
         let promise = plugin.check_admission(&pin("metadata/a"));
         eventually(|| stuck.under_way() == 1).await;
-        assert_eq!(error_of(&promise).await.class(), Class::Timeout);
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::Timeout);
         eventually(|| stuck.under_way() == 0).await;
         plugin.close(GRACE).await;
     }

@@ -24,7 +24,7 @@ struct Verdict {
     package: String,
     instance_id: String,
     outcome: String,
-    class: Option<String>,
+    kind: Option<String>,
     code: Option<i32>,
     message: Option<String>,
 }
@@ -190,7 +190,7 @@ mod tests {
             package: package.into(),
             instance_id: "id".into(),
             outcome: outcome.into(),
-            class: None,
+            kind: None,
             code: Some(0),
             message: None,
         }

@@ -46,7 +46,7 @@ impl Judge {
         let upstream = Arc::new(Upstream::new(info));
         let check = self
             .plugin
-            .check_anew(&pin, admission.service_url, upstream);
+            .check_uncached(&pin, admission.service_url, upstream);
         check.wait().await.map_err(|error| {
             self.tell_failure(&error);
             verdict::status(&error)

@@ -1,6 +1,6 @@
 //! Metadata, fetched from the client's repository by way of the client.
 
-use admission_host::{ListMetadata, Listing, MetadataPage, Repository};
+use admission_host::{ListMetadata, MetadataFuture, MetadataPage, Repository};
 use admission_sdk::InstanceInfo;
 
 /// The client, as the repository for one of its checks.
@@ -13,7 +13,7 @@ impl Upstream {
 }
 
 impl Repository for Upstream {
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         Box::pin(async move {
             let keys: Vec<&str> = request.keys.iter().map(String::as_str).collect();
             let page = self

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use admission_host::{CheckError, Class};
+use admission_host::{CheckError, ErrorKind};
 use admission_sdk::{Code, Status};
 
 /// Returns what the client is told of a check that did not end in an admission.
@@ -11,26 +11,26 @@ use admission_sdk::{Code, Status};
 /// so it is neither OK nor `FAILED_PRECONDITION`.
 pub(super) fn status(error: &CheckError) -> Status {
     match error {
-        CheckError::Denied { status, .. } | CheckError::Rejected { status, .. } => {
+        CheckError::Denied { status, .. } | CheckError::PolicyError { status, .. } => {
             Status::clone(status)
         }
-        failure => failed(failure.class(), failure),
+        failure => failed(failure.kind(), failure),
     }
 }
 
 /// Returns what the client is told of a question about nothing that there can be.
 pub(super) fn senseless(error: &dyn Display) -> Status {
-    failed(Class::Protocol, error)
+    failed(ErrorKind::Protocol, error)
 }
 
-fn failed(class: Class, text: &dyn Display) -> Status {
-    let code = match class {
-        Class::Timeout => Code::DEADLINE_EXCEEDED,
-        Class::Overload | Class::Resource => Code::RESOURCE_EXHAUSTED,
-        Class::Aborted => Code::CANCELLED,
+fn failed(kind: ErrorKind, text: &dyn Display) -> Status {
+    let code = match kind {
+        ErrorKind::Timeout => Code::DEADLINE_EXCEEDED,
+        ErrorKind::Overload | ErrorKind::Resource => Code::RESOURCE_EXHAUSTED,
+        ErrorKind::Aborted => Code::CANCELLED,
         _ => Code::INTERNAL,
     };
-    Status::new(code, format!("{class}: {text}"))
+    Status::new(code, format!("{kind}: {text}"))
 }
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ mod tests {
         };
         assert_eq!(status(&denied), *denial);
         let odd = Arc::new(Status::new(Code::from(12345), ""));
-        let rejected = CheckError::Rejected {
+        let rejected = CheckError::PolicyError {
             plugin,
             status: Arc::clone(&odd),
         };
@@ -96,21 +96,21 @@ mod tests {
 
     #[test]
     fn no_failure_is_told_as_a_decision() {
-        for (class, code) in [
-            (Class::Launch, Code::INTERNAL),
-            (Class::HandshakeTimeout, Code::INTERNAL),
-            (Class::Version, Code::INTERNAL),
-            (Class::Protocol, Code::INTERNAL),
-            (Class::Stall, Code::INTERNAL),
-            (Class::Crash, Code::INTERNAL),
-            (Class::Timeout, Code::DEADLINE_EXCEEDED),
-            (Class::Resource, Code::RESOURCE_EXHAUSTED),
-            (Class::Trap, Code::INTERNAL),
-            (Class::Import, Code::INTERNAL),
-            (Class::Overload, Code::RESOURCE_EXHAUSTED),
-            (Class::Aborted, Code::CANCELLED),
+        for (kind, code) in [
+            (ErrorKind::Launch, Code::INTERNAL),
+            (ErrorKind::ConnectTimeout, Code::INTERNAL),
+            (ErrorKind::Version, Code::INTERNAL),
+            (ErrorKind::Protocol, Code::INTERNAL),
+            (ErrorKind::Stall, Code::INTERNAL),
+            (ErrorKind::Crash, Code::INTERNAL),
+            (ErrorKind::Timeout, Code::DEADLINE_EXCEEDED),
+            (ErrorKind::Resource, Code::RESOURCE_EXHAUSTED),
+            (ErrorKind::Trap, Code::INTERNAL),
+            (ErrorKind::Import, Code::INTERNAL),
+            (ErrorKind::Overload, Code::RESOURCE_EXHAUSTED),
+            (ErrorKind::Aborted, Code::CANCELLED),
         ] {
-            assert_eq!(failed(class, &"text").code, code, "{class}");
+            assert_eq!(failed(kind, &"text").code, code, "{kind}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use admission_host::{Class, Code};
+use admission_host::{Code, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
@@ -15,7 +15,7 @@ struct Line<'a> {
     package: &'a str,
     instance_id: String,
     outcome: &'static str,
-    class: Option<&'static str>,
+    kind: Option<&'static str>,
     code: Option<i32>,
     message: Option<Cow<'a, str>>,
     duration_us: u64,
@@ -28,7 +28,7 @@ pub(super) fn write(out: &mut impl Write, checked: &Checked) -> io::Result<()> {
         package: checked.pin.package(),
         instance_id: checked.pin.instance().to_string(),
         outcome: checked.outcome().as_str(),
-        class: error.map(|error| error.class()).map(Class::as_str),
+        kind: error.map(|error| error.kind()).map(ErrorKind::as_str),
         code: match error {
             None => Some(Code::OK.number()),
             Some(error) => error.code().map(Code::number),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn rejected(code: i32, message: &str) -> Result<(), CheckError> {
-        Err(CheckError::Rejected {
+        Err(CheckError::PolicyError {
             plugin: "policy".into(),
             status: Arc::new(Status::new(code.into(), message)),
         })
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(
             line(Ok(())),
             format!(
-                r#"{{"package":"a/b","instance_id":"{ID}","outcome":"admitted","class":null,"code":0,"message":null,"duration_us":17}}"#
+                r#"{{"package":"a/b","instance_id":"{ID}","outcome":"admitted","kind":null,"code":0,"message":null,"duration_us":17}}"#
             ) + "\n"
         );
     }
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(
             line(rejected(12345, "odd")),
             format!(
-                r#"{{"package":"a/b","instance_id":"{ID}","outcome":"failed","class":"rejected","code":12345,"message":"odd","duration_us":17}}"#
+                r#"{{"package":"a/b","instance_id":"{ID}","outcome":"failed","kind":"policy-error","code":12345,"message":"odd","duration_us":17}}"#
             ) + "\n"
         );
     }
@@ -124,7 +124,7 @@ mod tests {
             plugin: "policy".into(),
         }));
         assert!(aborted.contains(
-            r#""class":"aborted","code":null,"message":"the admission plugin is terminating""#
+            r#""kind":"aborted","code":null,"message":"the admission plugin is terminating""#
         ));
     }
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use conformance::lifeline::Lifeline;
 use conformance::modes::native;
 use conformance::{
-    Class, Exit, GRACE, NativeCommand, Plugin, PluginState, Wire, eventually, host, pin,
+    ErrorKind, Exit, GRACE, NativeCommand, Plugin, PluginState, Wire, eventually, host, pin,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -36,7 +36,7 @@ over_both_wires! {
         let mut lifeline = Lifeline::new();
         let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
         let source = held(wire, &lifeline, &[runaway, &fixture("")]);
-        let plugin = Plugin::new(&host(), source);
+        let plugin = host().plugin(source);
         assert!(
             told(&plugin.check_admission(&pin("allow/a")))
                 .await
@@ -45,7 +45,7 @@ over_both_wires! {
         assert_eq!(lifeline.lines(2).await[1], "up");
         let pending = plugin.check_admission(&pin("hang"));
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        assert_eq!(told(&pending).await.unwrap().class, Class::Aborted);
+        assert_eq!(told(&pending).await.unwrap().kind, ErrorKind::Aborted);
         // The guard of the inner plugin has seen to its descendants before `admit` ended.
         assert!(!lifeline.is_held());
     }
@@ -53,7 +53,7 @@ over_both_wires! {
     async fn a_plugin_that_does_not_end_is_killed_before_the_client_would_kill(wire: Wire) {
         let mut lifeline = Lifeline::new();
         let source = held(wire, &lifeline, &[&fixture("stubborn")]);
-        let plugin = Plugin::new(&host(), source);
+        let plugin = host().plugin(source);
         let _check = plugin.check_admission(&pin("a"));
         pid(&mut lifeline).await;
         eventually(|| plugin.state() == PluginState::Running).await;
@@ -64,7 +64,7 @@ over_both_wires! {
 
     async fn an_interrupt_is_for_the_client(wire: Wire) {
         let mut lifeline = Lifeline::new();
-        let plugin = Plugin::new(&host(), held(wire, &lifeline, &[&fixture("")]));
+        let plugin = host().plugin(held(wire, &lifeline, &[&fixture("")]));
         assert!(
             told(&plugin.check_admission(&pin("allow/a")))
                 .await
@@ -74,7 +74,7 @@ over_both_wires! {
         for n in 0..3 {
             kill_process(admit, Signal::INT).unwrap();
             let check = plugin.check_admission(&pin(&format!("deny/{n}")));
-            assert_eq!(told(&check).await.unwrap().class, Class::Denied);
+            assert_eq!(told(&check).await.unwrap().kind, ErrorKind::Denied);
         }
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
@@ -84,7 +84,7 @@ over_both_wires! {
             let mut lifeline = Lifeline::new();
             let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
             let source = held(wire, &lifeline, &[runaway, &fixture("stubborn")]);
-            let plugin = Plugin::new(&host(), source);
+            let plugin = host().plugin(source);
             let check = plugin.check_admission(&pin("a"));
             let admit = pid(&mut lifeline).await;
             lifeline.lines(2).await;
@@ -113,9 +113,7 @@ fn a_client_that_asks_nothing_starts_nothing() {
 
 over_both_wires! {
     async fn a_component_ends_with_it_too(wire: Wire) {
-        let plugin = Plugin::new(
-            &host(),
-            Inner::Component.relayed(wire, "conformance-fixture", &[]),
+        let plugin = host().plugin(Inner::Component.relayed(wire, "conformance-fixture", &[]),
         );
         assert!(
             told(&plugin.check_admission(&pin("allow/a")))
@@ -124,6 +122,6 @@ over_both_wires! {
         );
         let pending = plugin.check_admission(&pin("spin"));
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        assert_eq!(told(&pending).await.unwrap().class, Class::Aborted);
+        assert_eq!(told(&pending).await.unwrap().kind, ErrorKind::Aborted);
     }
 }

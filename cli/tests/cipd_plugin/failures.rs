@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 use conformance::modes::native;
-use conformance::{Class, GRACE, Plugin, PluginState, Source, Wire, host, pin};
+use conformance::{ErrorKind, GRACE, Plugin, PluginState, Source, Wire, host, pin};
 
 use crate::relay::{Inner, admit, over_both_wires, relayed_command, told};
 
@@ -15,12 +15,12 @@ const INTERNAL: i32 = 13;
 /// Asks about packages one after the other, and returns codes and messages; admissions
 /// have none.
 async fn answers(source: impl Into<Source>, packages: &[&str]) -> Vec<Option<(i32, String)>> {
-    let plugin = Plugin::new(&host(), source);
+    let plugin = host().plugin(source);
     let mut answers = Vec::new();
     for package in packages {
         let told = told(&plugin.check_admission(&pin(package))).await;
         answers.push(told.map(|told| {
-            assert_eq!(told.class, Class::Rejected, "{told:?}");
+            assert_eq!(told.kind, ErrorKind::PolicyError, "{told:?}");
             (told.code.unwrap(), told.message)
         }));
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use conformance::modes::native;
 use conformance::repositories::{Scripted, entries};
 use conformance::{
-    Class, Code, Detail, GRACE, Host, InstanceMetadata, JsonRepository, MemoryRepository,
+    Code, Detail, ErrorKind, GRACE, Host, InstanceMetadata, JsonRepository, MemoryRepository,
     MetadataPage, NativeCommand, Pin, Plugin, PluginOptions, Source, Status, Wire, guarded, host,
     host_with, options, pin,
 };
@@ -124,13 +124,13 @@ async fn verdicts_are_the_same_by_every_way() {
             .service_url("https://other.example.com")
             .repository(Arc::new(metadata));
         let outcomes = by_every_way(&Host::new(options), "conformance-fixture", &pins).await;
-        let of = |class| {
+        let of = |kind| {
             let told = outcomes.iter().flatten();
-            told.filter(|told| told.class == class).count()
+            told.filter(|told| told.kind == kind).count()
         };
         let admitted = outcomes.iter().filter(|outcome| outcome.is_none()).count();
-        assert!(admitted > 50 && of(Class::Denied) > 50 && of(Class::Rejected) > 20);
-        let known = admitted + of(Class::Denied) + of(Class::Rejected);
+        assert!(admitted > 50 && of(ErrorKind::Denied) > 50 && of(ErrorKind::PolicyError) > 20);
+        let known = admitted + of(ErrorKind::Denied) + of(ErrorKind::PolicyError);
         assert_eq!(known, pins.len(), "the plugin has answered each");
     })
     .await;
@@ -233,9 +233,9 @@ async fn odd_pages_of_the_repository_are_the_same_by_every_way() {
 }
 
 /// Returns what a client is told of a check that ends without a status.
-fn failure(class: Class, message: &str) -> Option<Told> {
+fn failure(kind: ErrorKind, message: &str) -> Option<Told> {
     Some(Told {
-        class,
+        kind,
         code: None,
         message: message.into(),
         details: Vec::new(),
@@ -243,20 +243,20 @@ fn failure(class: Class, message: &str) -> Option<Told> {
 }
 
 /// Returns what a client is told by `admit cipd-plugin` of what it is told without it: a
-/// plugin can fail a check with a status alone, which holds what else would be the class.
+/// plugin can fail a check with a status alone, which holds what else would be the kind.
 fn relayed(told: Option<Told>) -> Option<Told> {
     let told = told?;
     if told.code.is_some() {
         return Some(told);
     }
-    let code = match told.class {
-        Class::Timeout => 4,
+    let code = match told.kind {
+        ErrorKind::Timeout => 4,
         _ => 13,
     };
     Some(Told {
-        class: Class::Rejected,
+        kind: ErrorKind::PolicyError,
         code: Some(code),
-        message: format!("{}: {}", told.class, told.message),
+        message: format!("{}: {}", told.kind, told.message),
         ..told
     })
 }
@@ -265,18 +265,18 @@ fn relayed(told: Option<Told>) -> Option<Told> {
 async fn failures_are_the_same_by_every_way_but_for_what_a_component_is() {
     let crash = |exit: &str| {
         let message = format!("the admission plugin terminated: {exit}");
-        failure(Class::Crash, &message)
+        failure(ErrorKind::Crash, &message)
     };
     let late = failure(
-        Class::Timeout,
+        ErrorKind::Timeout,
         "the admission plugin did not answer within 0.5s",
     );
     let trap = failure(
-        Class::Trap,
+        ErrorKind::Trap,
         "the admission plugin terminated: trap: wasm `unreachable` instruction executed",
     );
     let panicked = Some(Told {
-        class: Class::Rejected,
+        kind: ErrorKind::PolicyError,
         code: Some(10),
         message: "panic in the admission handler: the fixture panics".into(),
         details: Vec::new(),
@@ -321,7 +321,7 @@ async fn failures_are_the_same_by_every_way_but_for_what_a_component_is() {
                         PluginOptions::default().check_timeout(Duration::from_millis(500))
                     }
                 };
-                let plugin = Plugin::with_options(&host, source, patience);
+                let plugin = host.plugin_with_options(source, patience);
                 let mut outcomes = Vec::new();
                 for order in orders {
                     outcomes.push(told(&plugin.check_admission(&pin(order))).await);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use conformance::modes::native;
 use conformance::repositories::{Counted, Failing, Scripted, Stuck, entries};
 use conformance::{
-    Class, Code, Detail, GRACE, Host, JsonRepository, MetadataPage, Pin, Plugin, Status, Wire,
+    Code, Detail, ErrorKind, GRACE, Host, JsonRepository, MetadataPage, Pin, Plugin, Status, Wire,
     eventually, host, host_with, options, pin,
 };
 
@@ -55,7 +55,7 @@ over_both_wires! {
             let outcomes = both(&host(), (inner, wire), "conformance-fixture", &pins(&packages)).await;
             assert_eq!(outcomes[0], None);
             let detail = outcomes[2].as_ref().unwrap();
-            assert_eq!((detail.class, detail.details.len()), (Class::Denied, 1));
+            assert_eq!((detail.kind, detail.details.len()), (ErrorKind::Denied, 1));
         }
     }
 
@@ -120,7 +120,7 @@ over_both_wires! {
             let count = request.package.strip_prefix("packages/").unwrap();
             Ok(MetadataPage::new(entries(count.parse().unwrap(), 1), ""))
         });
-        let plugin = Plugin::new(&host_with(repository), relayed_command(wire, &[], &fixture));
+        let plugin = host_with(repository).plugin(relayed_command(wire, &[], &fixture));
         let told = told(&plugin.check_admission(&pin("a"))).await.unwrap();
         let sizes: Vec<u32> = told
             .message
@@ -150,7 +150,7 @@ over_both_wires! {
             let judged = pin("visit-all/0");
             let repository = Counted::with_entries(&judged, 3);
             let source = inner.relayed(wire, "conformance-fixture", &[]);
-            let plugin = Plugin::new(&host_with(repository.clone()), source);
+            let plugin = host_with(repository.clone()).plugin(source);
             for judgments in 1..=3 {
                 for _ in 0..2 {
                     let told = told(&plugin.check_admission(&judged)).await.unwrap();
@@ -165,7 +165,7 @@ over_both_wires! {
 
     async fn ten_thousand_checks_get_the_verdict_of_their_own(wire: Wire) {
         for inner in Inner::BOTH {
-            let plugin = Plugin::new(&host(), inner.relayed(wire, "conformance-fixture", &[]));
+            let plugin = host().plugin(inner.relayed(wire, "conformance-fixture", &[]));
             let asked = (0..10_000).map(|n| {
                 let order = if n % 3 == 0 { "deny" } else { "allow" };
                 let package = format!("{order}/{n}");
@@ -186,7 +186,7 @@ over_both_wires! {
         let fixture = [native("conformance-fixture").into(), "shared".into()];
         let repository = Stuck::default();
         let host = host_with(repository.clone());
-        let plugin = Plugin::new(&host, relayed_command(wire, &[], &fixture));
+        let plugin = host.plugin(relayed_command(wire, &[], &fixture));
         let check = plugin.check_admission(&pin("ask/a"));
         eventually(|| repository.under_way() == 1).await;
         let other = plugin.check_admission(&pin("decide/b"));

@@ -12,7 +12,7 @@ use crate::relay::{Inner, Renamed, argv, over_both_wires, told};
 /// name, but for those of the host itself.
 async fn lines(source: impl Into<Source>, name: &str, package: &str) -> Vec<(Level, String)> {
     let lines = Lines::collect();
-    let plugin = Plugin::new(&host(), source);
+    let plugin = host().plugin(source);
     told(&plugin.check_admission(&pin(package))).await;
     plugin.close(GRACE).await;
     let ours = |line: &Line| !line.message.contains("deployment admission plugin");
@@ -77,7 +77,7 @@ over_both_wires! {
         ])
         .wire(wire);
         let lines_of = Lines::collect();
-        let plugin = Plugin::new(&host(), source);
+        let plugin = host().plugin(source);
         for package in ["a", "b", "c"] {
             told(&plugin.check_admission(&pin(package))).await.unwrap();
         }
@@ -90,7 +90,7 @@ over_both_wires! {
             [
                 "the plugin `exist` failed: failed to launch the plugin: cannot read the component `/does/not/exist`",
                 "  caused by: No such file or directory (os error 2)",
-                "  class: launch",
+                "  kind: launch",
             ]
         );
     }

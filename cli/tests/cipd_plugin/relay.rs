@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use conformance::modes::{component, component_cache, native};
 use conformance::{
-    CheckError, Class, Component, Detail, GRACE, Host, NativeCommand, Pin, Plugin, Promise, Source,
-    Wire,
+    CheckError, Component, Detail, ErrorKind, GRACE, Host, NativeCommand, Pin, Plugin, Promise,
+    Source, Wire,
 };
 use tempfile::TempDir;
 
@@ -121,7 +121,7 @@ impl Renamed {
 /// All that a client learns of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
-    pub(crate) class: Class,
+    pub(crate) kind: ErrorKind,
     /// The status of the plugin, unless it gave none.
     pub(crate) code: Option<i32>,
     pub(crate) message: String,
@@ -132,13 +132,13 @@ pub(crate) struct Told {
 pub(crate) async fn told(check: &Promise) -> Option<Told> {
     let error = check.wait().await.err()?;
     let (message, details) = match &error {
-        CheckError::Denied { status, .. } | CheckError::Rejected { status, .. } => {
+        CheckError::Denied { status, .. } | CheckError::PolicyError { status, .. } => {
             (status.message.clone(), status.details.clone())
         }
         error => (error.to_string(), Vec::new()),
     };
     Some(Told {
-        class: error.class(),
+        kind: error.kind(),
         code: error.code().map(|code| code.number()),
         message,
         details,
@@ -151,7 +151,7 @@ pub(crate) async fn told_of_all(
     source: impl Into<Source>,
     pins: &[Pin],
 ) -> Vec<Option<Told>> {
-    let plugin = Plugin::new(host, source);
+    let plugin = host.plugin(source);
     let checks: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
     let mut outcomes = Vec::new();
     for check in &checks {

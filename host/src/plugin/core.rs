@@ -11,14 +11,15 @@ use tokio::sync::watch;
 use super::life::{Asked, Life, Stamp};
 use super::origin::Origin;
 use super::promise::Promise;
-use super::{PluginOptions, Services, Strays, supervisor};
+use super::{IgnoredInput, PluginOptions, Services, supervisor};
 use crate::transport::{Exit, Launcher};
 
 /// Checks that may be undecided at once; a further one is settled at once.
 const MAX_UNDECIDED: usize = 1_000_000;
 
-/// Longest time between asking a plugin to finish and killing it: the reference's.
-pub(crate) const MAX_GRACE: Duration = Duration::from_secs(5);
+/// Longest grace of a close: 5 s, as in the reference. A longer one is shortened to this,
+/// with a warning in the log.
+pub const MAX_GRACE: Duration = Duration::from_secs(5);
 
 /// One plugin: its life, and what it takes to run it.
 pub(crate) struct Core {
@@ -55,8 +56,8 @@ impl Core {
         self.started(self.life.check(pin, stamp))
     }
 
-    pub(super) fn check_anew(self: &Arc<Self>, pin: &Pin, origin: Origin) -> Promise {
-        self.started(self.life.check_anew(pin, &Arc::new(origin), stamp))
+    pub(super) fn check_uncached(self: &Arc<Self>, pin: &Pin, origin: Origin) -> Promise {
+        self.started(self.life.check_uncached(pin, &Arc::new(origin), stamp))
     }
 
     /// Starts the plugin if this is the check that it is launched for.
@@ -67,17 +68,20 @@ impl Core {
         asked.promise
     }
 
-    /// Asks for the end, at once; the future only waits for it.
-    pub(crate) fn close(&self, grace: Duration) -> impl Future<Output = Exit> + Send + use<> {
+    /// Starts to close the plugin, which is killed after `grace`.
+    pub(crate) fn close(&self, grace: Duration) {
+        if grace > MAX_GRACE {
+            let plugin = &*self.name;
+            tracing::warn!(plugin, ?grace, max = ?MAX_GRACE, "shortened the grace of a close");
+        }
         let kill_at = Instant::now() + grace.min(MAX_GRACE);
         if self.life.close(kill_at) {
             self.publish(Exit::NeverStarted);
         }
-        self.ended()
     }
 
     /// Waits until nothing of the plugin is left.
-    fn ended(&self) -> impl Future<Output = Exit> + Send + use<> {
+    pub(crate) fn ended(&self) -> impl Future<Output = Exit> + Send + use<> {
         let mut exit = self.exit.subscribe();
         async move {
             let exit = exit.wait_for(Option::is_some).await;
@@ -102,8 +106,8 @@ impl Core {
         &self.name
     }
 
-    pub(super) fn strays(&self) -> Strays {
-        Strays {
+    pub(super) fn strays(&self) -> IgnoredInput {
+        IgnoredInput {
             verdicts: self.life.strays(),
             unknown_frames: self.unknown_frames.load(Ordering::Relaxed),
         }

@@ -101,7 +101,7 @@ impl Life {
 
     /// As [`check`](Self::check), but with an origin of its own, which makes the promise a
     /// new one always, and not kept. Only lent, so that it is not dropped under the lock.
-    pub(crate) fn check_anew(
+    pub(crate) fn check_uncached(
         &self,
         pin: &Pin,
         origin: &Arc<Origin>,

@@ -21,8 +21,8 @@ use super::life::{Asked, Life, Order, Stamp, Stray};
 use super::origin::Origin;
 use super::promise::{Outcome, Promise, Wait};
 use super::verdict;
-use crate::class::Class;
 use crate::error::{CheckError, PluginError};
+use crate::error_kind::ErrorKind;
 use crate::repository::MemoryRepository;
 
 prop_state_machine! {
@@ -102,13 +102,13 @@ impl System {
             Step::Ask { pin } => self.ask(|life, stamp| life.check(&pin_of(pin), stamp)),
             Step::AskAnew { pin } => {
                 let origin = Arc::clone(&self.origin);
-                self.ask(|life, stamp| life.check_anew(&pin_of(pin), &origin, stamp))
+                self.ask(|life, stamp| life.check_uncached(&pin_of(pin), &origin, stamp))
             }
             Step::Order { window } => self.order(window),
             Step::Verdict { id, code } => self.verdict(id, code),
             Step::Connect => Reply::Done(self.life.connect()),
             Step::Fail { error } => {
-                let error = PluginError::new(&self.plugin, Class::Crash, error.to_string());
+                let error = PluginError::new(&self.plugin, ErrorKind::Crash, error.to_string());
                 Reply::Done(self.life.fail(&error))
             }
             Step::Close { kill_at } => Reply::Done(self.life.close(self.at(kill_at))),
@@ -249,7 +249,7 @@ fn answer_of(promise: &Promise) -> Option<Answer> {
 fn answer(outcome: &Outcome) -> Answer {
     match outcome {
         Ok(()) => Answer::Verdict(0),
-        Err(CheckError::Denied { status, .. } | CheckError::Rejected { status, .. }) => {
+        Err(CheckError::Denied { status, .. } | CheckError::PolicyError { status, .. }) => {
             Answer::Verdict(status.code.number())
         }
         Err(CheckError::Aborted { .. }) => Answer::Aborted,

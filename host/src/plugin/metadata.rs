@@ -120,7 +120,7 @@ impl MetadataCalls {
         let size = size_of::<Queued>() + request.size();
         // Calls that share a fetch wait for it like those in the queue.
         let waiting = self.unanswered.len().saturating_sub(self.fetches.len());
-        if waiting >= core.options.window || self.queued + size > MAX_QUEUED {
+        if waiting >= core.options.max_in_flight || self.queued + size > MAX_QUEUED {
             return Err(Status::new(
                 Code::RESOURCE_EXHAUSTED,
                 format!("{waiting} metadata calls are waiting already"),

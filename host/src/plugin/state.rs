@@ -98,7 +98,7 @@ impl State {
 #[cfg(all(test, not(admission_model)))]
 mod tests {
     use super::*;
-    use crate::class::Class;
+    use crate::error_kind::ErrorKind;
 
     #[test]
     fn a_life_goes_one_way() {
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn the_first_error_stays() {
         let plugin: Arc<str> = "policy".into();
-        let error = |text: &str| PluginError::new(&plugin, Class::Crash, text);
+        let error = |text: &str| PluginError::new(&plugin, ErrorKind::Crash, text);
         let mut state = State::Running;
         assert!(state.fail(&error("first")));
         assert!(!state.fail(&error("second")));

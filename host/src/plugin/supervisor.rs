@@ -19,8 +19,8 @@ use super::core::{Core, MAX_GRACE};
 use super::hearing::Hearing;
 use super::life::Order;
 use super::metadata::MetadataCalls;
-use crate::class::Class;
 use crate::error::PluginError;
+use crate::error_kind::ErrorKind;
 use crate::session::{Event, Hearer as _, MetadataCall, Session, Violation, version_mismatch};
 use crate::transport::stderr::StderrLog;
 use crate::transport::{Exit, Remains};
@@ -56,7 +56,7 @@ impl Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        drop(self.0.close(Duration::ZERO));
+        self.0.close(Duration::ZERO);
         self.0.publish(Exit::KilledByHost);
     }
 }
@@ -67,11 +67,11 @@ async fn supervise(core: &Arc<Core>) -> Exit {
     let session = match launch::open(core, &hearing, stderr.clone()).await {
         Ok(session) => session,
         Err(error) => {
-            let class = error.class();
+            let kind = error.kind();
             let text = error.to_string();
             fail_to_start(
                 core,
-                PluginError::new(&core.name, class, text).with_source(error),
+                PluginError::new(&core.name, kind, text).with_source(error),
             );
             return Exit::NeverStarted;
         }
@@ -192,7 +192,7 @@ impl Supervisor {
     /// Returns how many checks may be out at the plugin now.
     fn window(&self) -> usize {
         match self.stage {
-            Stage::Serving { .. } => self.session.most_out(self.core.options.window),
+            Stage::Serving { .. } => self.session.most_out(self.core.options.max_in_flight),
             _ => 0,
         }
     }
@@ -216,9 +216,9 @@ impl Supervisor {
     }
 
     /// Ends the life with an error while the plugin is still there.
-    fn break_off(&mut self, class: Class, text: impl Into<String>) {
+    fn break_off(&mut self, kind: ErrorKind, text: impl Into<String>) {
         let error =
-            PluginError::new(&self.core.name, class, text).with_end(None, self.stderr.tail());
+            PluginError::new(&self.core.name, kind, text).with_end(None, self.stderr.tail());
         let plugin = &*self.core.name;
         if self.core.life.fail(&error) {
             tracing::warn!(target: END, plugin, %error, "the admission plugin is broken");
@@ -268,7 +268,7 @@ impl Supervisor {
         }
         if self.session.unwritten_replies() > MAX_UNREAD {
             let text = "the admission plugin calls for metadata and does not read the replies";
-            self.break_off(Class::Resource, text);
+            self.break_off(ErrorKind::Resource, text);
         }
         ended
     }
@@ -282,7 +282,7 @@ impl Supervisor {
                 "unknown admission plugin protocol"
             );
             self.session.ignore_output();
-            self.break_off(Class::Version, version_mismatch(protocol_version));
+            self.break_off(ErrorKind::Version, version_mismatch(protocol_version));
             return;
         }
         if self.core.life.connect() {
@@ -315,7 +315,7 @@ impl Supervisor {
 
     fn violated(&mut self, violation: Violation) {
         self.session.ignore_output();
-        self.break_off(violation.class, violation.text);
+        self.break_off(violation.kind, violation.text);
     }
 
     fn exited(&mut self, exit: &Exit, torn: Option<String>) {
@@ -325,16 +325,16 @@ impl Supervisor {
             Stage::Connecting { .. } => " before making ListAdmissions RPC",
             Stage::Serving { .. } => "",
         };
-        let class = match exit {
-            Exit::Failed { class, .. } => *class,
-            _ => Class::Crash,
+        let kind = match exit {
+            Exit::Failed { kind, .. } => *kind,
+            _ => ErrorKind::Crash,
         };
         let torn = torn.map(|seen| format!(" (its output ended inside a frame: {seen})"));
         let text = format!(
             "the admission plugin terminated{what}: {exit}{}",
             torn.unwrap_or_default()
         );
-        let error = PluginError::new(&self.core.name, class, text)
+        let error = PluginError::new(&self.core.name, kind, text)
             .with_end(Some(exit.clone()), self.stderr.tail());
         if let Stage::Connecting { .. } = self.stage {
             fail_to_start(&self.core, error);

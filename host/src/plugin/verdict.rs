@@ -29,7 +29,7 @@ pub(super) fn outcome(plugin: &Arc<str>, mut status: Status, kept: bool) -> Outc
     let status = Arc::new(status);
     Err(match code {
         Code::FAILED_PRECONDITION => CheckError::Denied { plugin, status },
-        _ => CheckError::Rejected { plugin, status },
+        _ => CheckError::PolicyError { plugin, status },
     })
 }
 
@@ -51,7 +51,7 @@ mod tests {
         ));
         for code in [1, 10, 12345, -1] {
             let error = error(Status::new(code.into(), "odd"));
-            assert!(matches!(error, CheckError::Rejected { .. }));
+            assert!(matches!(error, CheckError::PolicyError { .. }));
             assert_eq!(error.code().map(Code::number), Some(code));
         }
     }

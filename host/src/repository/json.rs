@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
-use super::{ListMetadata, Listing, MemoryRepository, Repository};
+use super::{ListMetadata, MemoryRepository, MetadataFuture, Repository};
 
 /// A repository whose contents are a JSON file, read once:
 ///
@@ -93,7 +93,7 @@ impl JsonRepository {
 }
 
 impl Repository for JsonRepository {
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         self.0.list_metadata(request)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use admission_proto::{Code, InstanceMetadata, Pin, Status};
 
-use super::{ListMetadata, Listing, MetadataPage, Repository};
+use super::{ListMetadata, MetadataFuture, MetadataPage, Repository};
 
 /// Entries in a page when the plugin does not say: the reference's default.
 const DEFAULT_PAGE_SIZE: usize = 20;
@@ -72,7 +72,7 @@ impl MemoryRepository {
 }
 
 impl Repository for MemoryRepository {
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         Box::pin(std::future::ready(self.page(request)))
     }
 }

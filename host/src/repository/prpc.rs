@@ -18,7 +18,7 @@ use admission_proto::{Code, Status, escape};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{ListMetadata, Listing, MetadataPage, Repository};
+use super::{ListMetadata, MetadataFuture, MetadataPage, Repository};
 use exchange::Connection;
 use retry::{Budget, Failure};
 use tokens::{Token, Tokens};
@@ -166,7 +166,7 @@ impl PrpcRepository {
 }
 
 impl Repository for PrpcRepository {
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         Box::pin(self.list(request))
     }
 }

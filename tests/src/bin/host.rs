@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 async fn serve(mode: Mode, plugin: Vec<OsString>) {
     let mut interrupted = signal(SignalKind::interrupt()).expect("a signal to listen to");
     let host = own_guard::host(mode, HostOptions::new(Handle::current()));
-    let plugin = Plugin::new(&host, NativeCommand::new(plugin));
+    let plugin = host.plugin(NativeCommand::new(plugin));
     say(&plugin, "allow/before").await;
     interrupted.recv().await;
     say(&plugin, "allow/after").await;

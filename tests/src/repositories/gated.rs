@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use admission_host::{ListMetadata, Listing, Repository};
+use admission_host::{ListMetadata, MetadataFuture, Repository};
 use tokio::sync::Semaphore;
 
 use super::UnderWay;
@@ -40,7 +40,7 @@ impl<R> Gated<R> {
 }
 
 impl<R: Repository> Repository for Gated<R> {
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         let under_way = UnderWay::new(&self.under_way);
         Box::pin(async move {
             let _under_way = under_way;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use admission_host::{
-    Code, InstanceMetadata, ListMetadata, Listing, MetadataPage, Repository, Status,
+    Code, InstanceMetadata, ListMetadata, MetadataFuture, MetadataPage, Repository, Status,
 };
 
 type Script = dyn Fn(usize, ListMetadata) -> Result<MetadataPage, Status> + Send + Sync;
@@ -50,7 +50,7 @@ impl Scripted {
 }
 
 impl Repository for Scripted {
-    fn list_metadata(&self, request: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         Box::pin(std::future::ready((self.script)(call, request)))
     }

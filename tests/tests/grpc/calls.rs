@@ -1,7 +1,7 @@
 //! What is called, and what that does.
 
 use admission_host::{
-    Class, Code, Exit, Host, InstanceMetadata, LogLevel, MemoryRepository, PluginState,
+    Code, ErrorKind, Exit, Host, InstanceMetadata, LogLevel, MemoryRepository, PluginState,
 };
 use conformance::logs::Lines;
 use conformance::repositories::{Counted, Failing, Stuck};
@@ -25,16 +25,16 @@ pub(crate) use tests;
 
 tests! {
     async fn verdicts_codes_messages_and_details_come_through() {
-        let plugin = Plugin::new(&host(), peer(""));
+        let plugin = host().plugin(peer(""));
         for admitted in ["allow/a", "ok/a"] {
             plugin.check_admission(&pin(admitted)).wait().await.expect("admitted");
         }
         let denied = error_of(&plugin.check_admission(&pin("deny/a"))).await;
-        assert_eq!(denied.class(), Class::Denied);
+        assert_eq!(denied.kind(), ErrorKind::Denied);
         assert_eq!(denied.to_string(), "deny/a is denied");
         for code in [1, 7, 12_345] {
             let rejected = error_of(&plugin.check_admission(&pin(&format!("code/{code}")))).await;
-            assert_eq!(rejected.class(), Class::Rejected);
+            assert_eq!(rejected.kind(), ErrorKind::PolicyError);
             assert_eq!(rejected.code(), Some(Code::from(code)));
         }
         let detailed = error_of(&plugin.check_admission(&pin("detail/a"))).await;
@@ -46,7 +46,7 @@ tests! {
     }
 
     async fn ten_thousand_checks_are_all_judged() {
-        let plugin = Plugin::new(&host(), peer(""));
+        let plugin = host().plugin(peer(""));
         let pins: Vec<_> = (0..10_000).map(|n| pin(&format!("allow/{n}"))).collect();
         let promises: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
         for outcome in join_all(promises.iter().map(|promise| promise.wait())).await {
@@ -56,7 +56,7 @@ tests! {
     }
 
     async fn every_call_is_asked_for_its_ticket_and_the_first_of_several_counts() {
-        let plugin = Plugin::new(&host(), peer("tickets"));
+        let plugin = host().plugin(peer("tickets"));
         let invalid = "PermissionDenied invalid ticket in the request";
         assert_eq!(
             told(&plugin).await,
@@ -68,7 +68,7 @@ tests! {
     }
 
     async fn what_is_not_there_is_not_asked_for_a_ticket() {
-        let plugin = Plugin::new(&host(), peer("unknown-methods"));
+        let plugin = host().plugin(peer("unknown-methods"));
         assert_eq!(
             told(&plugin).await,
             "Unimplemented unknown method Shutdown for service cipd.plugin.Host; \
@@ -79,7 +79,7 @@ tests! {
     }
 
     async fn a_second_list_admissions_is_refused_and_the_first_goes_on() {
-        let plugin = Plugin::new(&host(), peer("connect-twice"));
+        let plugin = host().plugin(peer("connect-twice"));
         for n in 0..2 {
             let error = error_of(&plugin.check_admission(&pin(&format!("tell/{n}")))).await;
             assert_eq!(error.to_string(), "FailedPrecondition already called ListAdmissions");
@@ -89,7 +89,7 @@ tests! {
     }
 
     async fn a_message_of_more_than_4_mib_is_refused_and_nothing_else_happens() {
-        let plugin = Plugin::new(&host(), peer("oversized"));
+        let plugin = host().plugin(peer("oversized"));
         assert_eq!(told(&plugin).await, "ResourceExhausted; OK");
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
@@ -97,7 +97,7 @@ tests! {
     async fn severities_are_the_references_words() {
         let lines = Lines::collect();
         let host = Host::new(options().plugin_log_level(LogLevel::Debug));
-        let plugin = Plugin::new(&host, peer(""));
+        let plugin = host.plugin(peer(""));
         plugin.check_admission(&pin("log/a")).wait().await.expect("admitted");
         let said: Vec<_> = lines
             .of_plugin("peer")
@@ -118,7 +118,7 @@ tests! {
 
     async fn of_a_flood_of_lines_some_are_logged_and_the_rest_counted() {
         let lines = Lines::collect();
-        let plugin = Plugin::new(&host(), peer("many-logs"));
+        let plugin = host().plugin(peer("many-logs"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         plugin.close(GRACE).await;
         let lines = lines.of_plugin("many-logs");
@@ -131,16 +131,16 @@ tests! {
     }
 
     async fn a_flood_of_verdicts_on_nothing_is_counted() {
-        let plugin = Plugin::new(&host(), peer("many-verdicts"));
+        let plugin = host().plugin(peer("many-verdicts"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
-        assert_eq!(plugin.strays().verdicts, 10_000);
+        assert_eq!(plugin.ignored_input().verdicts, 10_000);
         plugin.close(GRACE).await;
     }
 
     async fn ten_thousand_metadata_calls_at_once_are_answered_by_a_few_fetches() {
         let pin = pin("a");
         let repository = Counted::with_entries(&pin, 1);
-        let plugin = Plugin::new(&host_with(repository.clone()), peer("many-calls"));
+        let plugin = host_with(repository.clone()).plugin(peer("many-calls"));
         let error = error_of(&plugin.check_admission(&pin)).await;
         assert_eq!(error.to_string(), "10000");
         assert!(repository.calls() < 10_000);
@@ -154,7 +154,7 @@ tests! {
         let entries: Vec<_> = entries.collect();
         let keys: Vec<_> = entries.iter().map(|entry| entry.key.clone()).collect();
         repository.insert(&pin, entries);
-        let plugin = Plugin::new(&host_with(repository), peer(""));
+        let plugin = host_with(repository).plugin(peer(""));
         let error = error_of(&plugin.check_admission(&pin)).await;
         assert_eq!(error.to_string(), keys.join(" "));
         plugin.close(GRACE).await;
@@ -164,7 +164,7 @@ tests! {
         let pin = pin("metadata/a");
         let mut repository = MemoryRepository::new();
         repository.insert(&pin, vec![InstanceMetadata::new("k", vec![b'x'; 5 << 20])]);
-        let plugin = Plugin::new(&host_with(repository), peer(""));
+        let plugin = host_with(repository).plugin(peer(""));
         let error = error_of(&plugin.check_admission(&pin)).await;
         assert_eq!(error.code(), Some(Code::RESOURCE_EXHAUSTED));
         assert_eq!(
@@ -176,7 +176,7 @@ tests! {
 
     async fn an_error_of_the_repository_comes_through() {
         let failing = Failing(Status::new(Code::NOT_FOUND, "no such package: 100 %\n"));
-        let plugin = Plugin::new(&host_with(failing), peer(""));
+        let plugin = host_with(failing).plugin(peer(""));
         let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
         assert_eq!(error.code(), Some(Code::NOT_FOUND));
         assert_eq!(error.to_string(), r"no such package: 100 %\n");
@@ -185,7 +185,7 @@ tests! {
 
     async fn an_error_longer_than_headers_may_be_is_cut() {
         let failing = Failing(Status::new(Code::INTERNAL, "\u{1}".repeat(1 << 20)));
-        let plugin = Plugin::new(&host_with(failing), peer(""));
+        let plugin = host_with(failing).plugin(peer(""));
         let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
         assert_eq!(error.code(), Some(Code::INTERNAL));
         assert!(error.to_string().ends_with("(truncated, 1048576 bytes)"));
@@ -194,7 +194,7 @@ tests! {
 
     async fn a_metadata_call_that_is_taken_back_ends_its_fetch() {
         let stuck = Stuck::default();
-        let plugin = Plugin::new(&host_with(stuck.clone()), peer("take-back"));
+        let plugin = host_with(stuck.clone()).plugin(peer("take-back"));
         let first = plugin.check_admission(&pin("a"));
         eventually(|| stuck.under_way() == 1).await;
         let second = plugin.check_admission(&pin("b"));
@@ -206,18 +206,18 @@ tests! {
 
     async fn a_plugin_may_call_and_never_list_admissions() {
         let lines = Lines::collect();
-        let plugin = Plugin::new(&host(), peer("no-stream"));
+        let plugin = host().plugin(peer("no-stream"));
         let promise = plugin.check_admission(&pin("a"));
         lines.wait_for("no-stream", "said without a stream").await;
         lines.wait_for("no-stream", "metadata: Unimplemented").await;
-        assert_eq!(plugin.strays().verdicts, 1);
+        assert_eq!(plugin.ignored_input().verdicts, 1);
         assert_eq!(plugin.state(), PluginState::Launching);
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
     }
 
     async fn a_plugin_may_use_several_connections() {
-        let plugin = Plugin::new(&host(), peer("reconnect"));
+        let plugin = host().plugin(peer("reconnect"));
         for n in 0..10 {
             plugin.check_admission(&pin(&format!("a/{n}"))).wait().await.expect("admitted");
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use admission_host::{Class, Exit, PluginOptions, PluginState};
+use admission_host::{ErrorKind, Exit, PluginOptions, PluginState};
 use conformance::logs::Lines;
 use conformance::repositories::Stuck;
 use conformance::{GRACE, Plugin, error_of, eventually, guarded, host, host_with, pin};
@@ -13,20 +13,20 @@ use crate::peer;
 tests! {
     async fn a_close_ends_the_stream_with_aborted_and_then_stdin() {
         let lines = Lines::collect();
-        let plugin = Plugin::new(&host(), peer("ends"));
+        let plugin = host().plugin(peer("ends"));
         let promise = plugin.check_admission(&pin("a"));
         eventually(|| plugin.state() == PluginState::Running).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         lines.wait_for("ends", "the stream ended with Aborted terminating").await;
         lines.wait_for("ends", "stdin ended").await;
-        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
     }
 
     async fn another_version_ends_the_stream_with_aborted_and_breaks_the_plugin() {
         let lines = Lines::collect();
-        let plugin = Plugin::new(&host(), peer("version-99"));
+        let plugin = host().plugin(peer("version-99"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.class(), Class::Version);
+        assert_eq!(error.kind(), ErrorKind::Version);
         assert_eq!(error.to_string(), "unknown protocol version 99: expecting 1");
         let told = "the stream ended with Aborted unknown protocol version 99: expecting 1";
         lines.wait_for("version-99", told).await;
@@ -36,9 +36,9 @@ tests! {
 
     async fn a_stream_that_ends_while_the_plugin_lives_breaks_it() {
         let lines = Lines::collect();
-        let plugin = Plugin::new(&host(), peer("cancel-stream"));
+        let plugin = host().plugin(peer("cancel-stream"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.class(), Class::Crash);
+        assert_eq!(error.kind(), ErrorKind::Crash);
         assert_eq!(error.to_string(), "the admission plugin is terminating");
         assert_eq!(plugin.state(), PluginState::Broken);
         lines.wait_for("cancel-stream", "stdin ended").await;
@@ -46,11 +46,11 @@ tests! {
     }
 
     async fn an_exit_with_the_stream_is_told_with_its_status() {
-        let plugin = Plugin::new(&host(), peer(""));
+        let plugin = host().plugin(peer(""));
         let error = error_of(&plugin.check_admission(&pin("exit/7"))).await;
-        assert_eq!(error.class(), Class::Crash);
+        assert_eq!(error.kind(), ErrorKind::Crash);
         assert_eq!(error.to_string(), "the admission plugin terminated: exit status 7");
-        let killed = Plugin::new(&host(), peer("die"));
+        let killed = host().plugin(peer("die"));
         let error = error_of(&killed.check_admission(&pin("a"))).await;
         assert_eq!(error.to_string(), "the admission plugin terminated: signal: killed");
     }
@@ -62,7 +62,7 @@ tests! {
             ("exit-while-connecting", "exit status 4"),
             ("die-at-once", "signal: killed"),
         ] {
-            let plugin = Plugin::new(&host(), peer(argument));
+            let plugin = host().plugin(peer(argument));
             let error = error_of(&plugin.check_admission(&pin("a"))).await;
             assert_eq!(
                 error.to_string(),
@@ -73,7 +73,7 @@ tests! {
 
     async fn what_was_decided_before_an_exit_stands() {
         for _ in 0..20 {
-            let plugin = Plugin::new(&host(), peer("quick-exit"));
+            let plugin = host().plugin(peer("quick-exit"));
             let (first, second) = (pin("a"), pin("b"));
             let (first, second) = (plugin.check_admission(&first), plugin.check_admission(&second));
             first.wait().await.expect("admitted");
@@ -85,9 +85,9 @@ tests! {
     async fn a_plugin_that_never_connects_is_given_up_and_asked_to_finish() {
         let lines = Lines::collect();
         let options = PluginOptions::default().connect_timeout(Duration::from_millis(300));
-        let plugin = Plugin::with_options(&host(), peer("silent"), options);
+        let plugin = host().plugin_with_options(peer("silent"), options);
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(error.class(), Class::HandshakeTimeout);
+        assert_eq!(error.kind(), ErrorKind::ConnectTimeout);
         assert_eq!(
             error.to_string(),
             "while waiting for ListAdmissions RPC: context deadline exceeded"
@@ -97,48 +97,48 @@ tests! {
     }
 
     async fn a_plugin_that_does_not_finish_is_killed() {
-        let plugin = Plugin::new(&host(), peer("stubborn"));
+        let plugin = host().plugin(peer("stubborn"));
         let promise = plugin.check_admission(&pin("a"));
         eventually(|| plugin.state() == PluginState::Running).await;
         assert_eq!(plugin.close(Duration::from_millis(50)).await, Exit::KilledByHost);
-        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
     }
 
     async fn a_close_takes_back_the_calls_that_wait() {
         let stuck = Stuck::default();
-        let plugin = Plugin::new(&host_with(stuck.clone()), peer(""));
+        let plugin = host_with(stuck.clone()).plugin(peer(""));
         let promise = plugin.check_admission(&pin("metadata/a"));
         eventually(|| stuck.under_way() == 1).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         assert_eq!(stuck.under_way(), 0);
-        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
     }
 
     async fn what_is_said_after_the_end_of_stdin_is_logged() {
         let lines = Lines::collect();
-        let plugin = Plugin::new(&host(), peer("farewell"));
+        let plugin = host().plugin(peer("farewell"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         lines.wait_for("farewell", "said after the end of stdin").await;
     }
 
     async fn verdicts_after_a_close_change_nothing() {
-        let plugin = Plugin::new(&host(), peer("rude"));
+        let plugin = host().plugin(peer("rude"));
         let promise = plugin.check_admission(&pin("a"));
         eventually(|| plugin.state() == PluginState::Running).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        assert_eq!(error_of(&promise).await.class(), Class::Aborted);
-        assert_eq!(plugin.strays().verdicts, 0);
+        assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
+        assert_eq!(plugin.ignored_input().verdicts, 0);
     }
 
     async fn a_check_that_takes_too_long_times_out_and_its_verdict_decides_nothing() {
         let options = PluginOptions::default().check_timeout(Duration::from_millis(100));
-        let plugin = Plugin::with_options(&host(), peer("late"), options);
+        let plugin = host().plugin_with_options(peer("late"), options);
         let late = error_of(&plugin.check_admission(&pin("a"))).await;
-        assert_eq!(late.class(), Class::Timeout);
+        assert_eq!(late.kind(), ErrorKind::Timeout);
         let next = error_of(&plugin.check_admission(&pin("b"))).await;
-        assert_eq!(next.class(), Class::Timeout);
-        eventually(|| plugin.strays().verdicts == 1).await;
+        assert_eq!(next.kind(), ErrorKind::Timeout);
+        eventually(|| plugin.ignored_input().verdicts == 1).await;
         plugin.close(GRACE).await;
     }
 
@@ -146,7 +146,7 @@ tests! {
         // More than what a busy machine may keep the plugin from deciding.
         let timeout = Duration::from_secs(2);
         let options = PluginOptions::default().check_timeout(timeout);
-        let plugin = Plugin::with_options(&host(), peer(""), options);
+        let plugin = host().plugin_with_options(peer(""), options);
         let waiting = plugin.check_admission(&pin("hang/a"));
         let asked = Instant::now();
         for n in 0.. {
@@ -158,14 +158,14 @@ tests! {
             assert!(!waiting.is_settled(), "the plugin has just decided");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(error_of(&waiting).await.class(), Class::Timeout);
+        assert_eq!(error_of(&waiting).await.kind(), ErrorKind::Timeout);
         plugin.close(GRACE).await;
     }
 
     async fn a_plugin_that_is_stopped_is_given_up_whatever_it_has_not_read() {
         // Few fit into what the kernel keeps for it, many do not.
         for checks in [10, 200_000] {
-            let plugin = Plugin::new(&host(), peer("freeze"));
+            let plugin = host().plugin(peer("freeze"));
             let promises: Vec<_> = (0..checks)
                 .map(|n| plugin.check_admission(&pin(&format!("a/{n}"))))
                 .collect();

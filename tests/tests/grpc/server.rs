@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use admission_grpc::TICKET;
 use admission_grpc::host_client::HostClient;
-use admission_host::{Class, Exit, PluginState};
+use admission_host::{ErrorKind, Exit, PluginState};
 use admission_proto::wire::plugin::LogRequest;
 use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, pin};
 use futures_util::future::join_all;
@@ -19,7 +19,7 @@ use crate::{peer, told};
 
 /// Starts a plugin and returns the port and the ticket that it got.
 async fn handshake(host: &Host) -> (Plugin, u16, String) {
-    let plugin = Plugin::new(host, peer("tell"));
+    let plugin = host.plugin(peer("tell"));
     let told = told(&plugin).await;
     let (port, ticket) = told.split_once(' ').expect("two words");
     (plugin, port.parse().expect("a port"), ticket.to_owned())
@@ -58,7 +58,7 @@ tests! {
 
     async fn five_plugins_are_judged_by_at_once() {
         let host = host();
-        let plugins: Vec<_> = (0..5).map(|_| Plugin::new(&host, peer(""))).collect();
+        let plugins: Vec<_> = (0..5).map(|_| host.plugin(peer(""))).collect();
         let pins: Vec<_> = (0..200).map(|n| pin(&format!("allow/{n}"))).collect();
         let promises = plugins.iter().flat_map(|plugin| {
             pins.iter().map(|pin| plugin.check_admission(pin).wait())
@@ -89,7 +89,7 @@ tests! {
         drop(stranger);
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         eventually(|| Handle::current().metrics().num_alive_tasks() == 0).await;
-        let late = Plugin::new(&host, peer(""));
+        let late = host.plugin(peer(""));
         assert_eq!(
             error_of(&late.check_admission(&pin("a"))).await.to_string(),
             "failed to launch the plugins grpc server: the plugins host is already closed"
@@ -117,16 +117,16 @@ tests! {
         for plugin in [&first, &second] {
             eventually(|| plugin.state() == PluginState::Broken).await;
             let error = error_of(&plugin.check_admission(&pin("a"))).await;
-            assert_eq!(error.class(), Class::Crash);
+            assert_eq!(error.kind(), ErrorKind::Crash);
             assert_eq!(
                 error.to_string(),
                 "the plugins grpc server has failed: Invalid argument (os error 22)"
             );
             assert_ne!(plugin.close(GRACE).await, Exit::KilledByHost);
         }
-        let third = Plugin::new(&host, peer(""));
+        let third = host.plugin(peer(""));
         let error = error_of(&third.check_admission(&pin("a"))).await;
-        assert_eq!(error.class(), Class::Launch);
+        assert_eq!(error.kind(), ErrorKind::Launch);
         assert_eq!(
             error.to_string(),
             "failed to launch the plugins grpc server: Invalid argument (os error 22)"

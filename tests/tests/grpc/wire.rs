@@ -10,7 +10,7 @@ use crate::peer;
 tests! {
     async fn stdout_is_logged_line_by_line() {
         let lines = Lines::collect();
-        let plugin = Plugin::new(&host(), peer("stdout"));
+        let plugin = host().plugin(peer("stdout"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         plugin.close(GRACE).await;
         let said: Vec<_> = lines
@@ -23,7 +23,7 @@ tests! {
     }
 
     async fn connections_without_a_ticket_are_ended_and_disturb_nobody() {
-        let plugin = Plugin::new(&host(), peer("strangers"));
+        let plugin = host().plugin(peer("strangers"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         plugin.close(GRACE).await;
     }

@@ -6,8 +6,8 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use super::{Stage, Supervisor};
-use crate::class::Class;
 use crate::error::CheckError;
+use crate::error_kind::ErrorKind;
 use crate::session::PARTING;
 
 /// How long the exit of a plugin that is on its way out is waited for. It takes longer
@@ -85,7 +85,7 @@ impl Supervisor {
             }
             Stage::Connecting { until } if until <= now => {
                 let text = "while waiting for ListAdmissions RPC: context deadline exceeded";
-                self.break_off(Class::HandshakeTimeout, text);
+                self.break_off(ErrorKind::ConnectTimeout, text);
                 return;
             }
             Stage::Serving { active }
@@ -104,7 +104,7 @@ impl Supervisor {
                 silence.until = now + PARTING;
             } else {
                 let text = silence.text;
-                self.break_off(Class::Crash, text);
+                self.break_off(ErrorKind::Crash, text);
             }
         }
     }

@@ -16,7 +16,7 @@ use super::connection;
 use super::line::Line;
 use super::tickets::{Ticket, TicketHash};
 use super::visitor::Visitor;
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 use crate::session::{Hearer, Violation};
 use crate::transport::LaunchError;
 
@@ -211,7 +211,7 @@ impl Lines {
         drop(state);
         for line in lines {
             line.fail(Violation {
-                class: Class::Crash,
+                kind: ErrorKind::Crash,
                 text: text.clone(),
             });
         }

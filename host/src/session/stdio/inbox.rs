@@ -8,7 +8,7 @@ use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame};
 use admission_proto::{Status, quote_bytes};
 use bytes::BytesMut;
 
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 use crate::log::LogLevel;
 use crate::session::{Event, MetadataCall, Violation, listing};
 
@@ -82,7 +82,7 @@ impl Inbox {
 
     pub(super) fn stall(&self) -> Violation {
         Violation {
-            class: Class::Stall,
+            kind: ErrorKind::Stall,
             text: format!(
                 "the admission plugin stopped in the middle of a frame, after {} bytes: {}",
                 self.buf.len(),

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::instance::Keeper;
 use super::process::{Process, Watch};
 use super::spawn::{self, Pipes};
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 use crate::transport::{Exit, Remains};
 
 /// A child whose group is killed with it. Dropping it kills and reaps.
@@ -65,7 +65,7 @@ impl Keeper for WatchedChild {
         process.kill_group();
         Poll::Ready(match process.reap() {
             Some(ended) => ended.exit(self.killed),
-            None => Exit::failed(Class::Crash, "exit status unknown"),
+            None => Exit::failed(ErrorKind::Crash, "exit status unknown"),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use rustix::process::{Signal, WaitIdStatus};
 
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 use crate::transport::Exit;
 
 /// How a process ended, as its parent is told.
@@ -40,7 +40,7 @@ impl Ended {
             Self::Signaled(signal) => format!("signal: {}", signal_name(signal)),
             Self::Dumped(signal) => format!("signal: {} (core dumped)", signal_name(signal)),
         };
-        Exit::failed(Class::Crash, words)
+        Exit::failed(ErrorKind::Crash, words)
     }
 }
 

@@ -26,7 +26,7 @@ use super::instance::Keeper;
 use super::process::{Process, Watch};
 use super::spawn::{self, Pipes};
 use super::stat::Stat;
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 use crate::transport::{Exit, LaunchError, Remains};
 
 /// How long a guard may take to start the plugin. One that works needs milliseconds;
@@ -196,7 +196,7 @@ impl Keeper for Guarded {
         let report = ready!(self.poll_report(cx));
         let Some(Report::Ended(ended)) = report else {
             // Its death has killed the plugin, and how that ended cannot be known.
-            return Poll::Ready(Exit::failed(Class::Crash, "its guard has died"));
+            return Poll::Ready(Exit::failed(ErrorKind::Crash, "its guard has died"));
         };
         Poll::Ready(ended.exit(self.killed))
     }
@@ -263,7 +263,7 @@ mod tests {
         cancel.cancel();
         let begun = tokio::time::Instant::now();
         let error = error_with(cancel).await;
-        assert_eq!(error.class(), Class::Launch);
+        assert_eq!(error.kind(), ErrorKind::Launch);
         assert!(begun.elapsed() < START_TIMEOUT);
     }
 }

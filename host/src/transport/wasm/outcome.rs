@@ -5,7 +5,7 @@ use wasmtime::{Error, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::limits::Exceeded;
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 use crate::transport::Exit;
 use crate::transport::stderr::StderrLog;
 
@@ -41,12 +41,12 @@ pub(super) fn cut_off(stage: Stage, error: &Error, stderr: &StderrLog) -> Exit {
         stderr.finish();
         stderr.write(format!("{backtrace}\n").as_bytes());
     }
-    let (class, reason) = reason(error);
+    let (kind, reason) = reason(error);
     let words = match stage {
         Stage::Instantiating => format!("trap: cannot be instantiated: {reason}"),
         Stage::Running => format!("trap: {reason}"),
     };
-    Exit::failed(class, words)
+    Exit::failed(kind, words)
 }
 
 /// Puts an error of the engine, causes and all, on one line of bounded length.
@@ -58,20 +58,20 @@ pub(super) fn one_line(error: &Error) -> String {
 
 /// A component has no exit status of its own: WASI 0.2 keeps only that it failed.
 fn exited_with_failure() -> Exit {
-    Exit::failed(Class::Crash, "exit status 1")
+    Exit::failed(ErrorKind::Crash, "exit status 1")
 }
 
-fn reason(error: &Error) -> (Class, String) {
+fn reason(error: &Error) -> (ErrorKind, String) {
     if let Some(limit) = Exceeded::behind(error) {
-        return (Class::Resource, limit.to_string());
+        return (ErrorKind::Resource, limit.to_string());
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         let words = trap.to_string();
         let words = words.strip_prefix("wasm trap: ").unwrap_or(&words);
-        return (Class::Trap, words.to_owned());
+        return (ErrorKind::Trap, words.to_owned());
     }
     // What the host refused: the innermost cause says it, the rest is the way there.
     let mut words = escape(&error.root_cause().to_string());
     words.truncate(words.floor_char_boundary(MAX_WORDS));
-    (Class::Trap, words)
+    (ErrorKind::Trap, words)
 }

@@ -44,7 +44,7 @@ pub(crate) fn ask_anew(life: &Life, package: &str, repository: impl Repository +
         service_url: "https://other.example.com".to_owned(),
         repository: Arc::new(repository),
     });
-    life.check_anew(&pin(package), &origin, stamp)
+    life.check_uncached(&pin(package), &origin, stamp)
 }
 
 fn pin(package: &str) -> Pin {

@@ -35,7 +35,7 @@ impl Figures {
         single: u32,
     ) -> anyhow::Result<Self> {
         let pins = pins(checks);
-        let plugin = Plugin::new(host, mode.fixture(""));
+        let plugin = host.plugin(mode.fixture(""));
         let (cpu, started) = (cpu_time(), Instant::now());
         let promises: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
         let mut first = None;
@@ -47,7 +47,7 @@ impl Figures {
         let took = started.elapsed();
         let cpu = cpu_time().saturating_sub(cpu) / checks;
 
-        let plugin = Plugin::new(host, mode.fixture(""));
+        let plugin = host.plugin(mode.fixture(""));
         let mut times = Vec::new();
         for pin in &self::pins(single) {
             let asked = Instant::now();

@@ -48,7 +48,7 @@ pub(crate) async fn run(host: &Host, mode: Mode, count: u32) -> anyhow::Result<(
 
 async fn cycle(host: &Host, mode: Mode) -> anyhow::Result<()> {
     let mut lifeline = Lifeline::new();
-    let plugin = Plugin::new(host, litter::fixture(mode, &lifeline));
+    let plugin = host.plugin(litter::fixture(mode, &lifeline));
     plugin.check_admission(&pin("allow/a")).wait().await?;
     let exit = plugin.close(GRACE).await;
     ensure!(exit == Exit::Success, "it did not end well: {exit}");

@@ -13,7 +13,7 @@ pub(crate) struct Delays(Vec<Duration>);
 impl Delays {
     /// Starts a native plugin, kills it while a check is undecided and takes the time.
     pub(crate) async fn measure(&mut self, host: &Host, argument: &str) {
-        let plugin = Plugin::new(host, Mode::Native.fixture(argument));
+        let plugin = host.plugin(Mode::Native.fixture(argument));
         let told = error_of(&plugin.check_admission(&pin("pid"))).await;
         let hanging = plugin.check_admission(&pin("hang"));
         let number = told.to_string().parse().ok().and_then(Pid::from_raw);

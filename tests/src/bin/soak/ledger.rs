@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use admission_host::{CheckError, Class, Pin};
+use admission_host::{CheckError, ErrorKind, Pin};
 use conformance_fixture::hash;
 
 /// How the checks of one mode ended.
@@ -45,7 +45,7 @@ impl Ledger {
             {
                 self.verdicts += 1;
             }
-            (Err(error), _) if mortal && is_end(error.class()) => self.failures += 1,
+            (Err(error), _) if mortal && is_end(error.kind()) => self.failures += 1,
             _ => {
                 self.wrong += 1;
                 if self.examples.len() < EXAMPLES {
@@ -91,6 +91,9 @@ impl fmt::Display for Ledger {
 }
 
 /// Tells whether this is how a check fails when its plugin ends.
-fn is_end(class: Class) -> bool {
-    matches!(class, Class::Crash | Class::Trap | Class::Aborted)
+fn is_end(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Crash | ErrorKind::Trap | ErrorKind::Aborted
+    )
 }

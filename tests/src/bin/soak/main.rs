@@ -15,7 +15,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use admission_host::{Host, InstanceMetadata, ListMetadata, Listing, MetadataPage, Repository};
+use admission_host::{
+    Host, InstanceMetadata, ListMetadata, MetadataFuture, MetadataPage, Repository,
+};
 use clap::Parser;
 use conformance::{Mode, options, own_guard};
 use futures_util::future::join_all;
@@ -48,7 +50,7 @@ struct Arguments {
 struct AlwaysOne;
 
 impl Repository for AlwaysOne {
-    fn list_metadata(&self, _: ListMetadata) -> Listing<'_> {
+    fn list_metadata(&self, _: ListMetadata) -> MetadataFuture<'_> {
         let page = MetadataPage::new(vec![InstanceMetadata::new("key", "value")], "");
         Box::pin(std::future::ready(Ok(page)))
     }

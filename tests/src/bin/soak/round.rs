@@ -74,7 +74,7 @@ pub(crate) async fn run(
 ) {
     let checks = random.random_range(FEWEST..MOST);
     let ending = Ending::choose(random, checks);
-    let plugin = Plugin::new(host, mode.fixture(""));
+    let plugin = host.plugin(mode.fixture(""));
     let asked = ask(&plugin, number, checks, ending, random);
     let wait = |(pin, promise): (Pin, Promise)| async move {
         let result = promise.wait().await;
@@ -100,7 +100,7 @@ pub(crate) async fn run(
     if let Some(plugin) = plugin {
         // Verdicts on what a close has aborted come too late, and that is no fault.
         if !matches!(ending, Ending::ClosedEarly(_)) {
-            ledger.doubled += plugin.strays().verdicts;
+            ledger.doubled += plugin.ignored_input().verdicts;
         }
         plugin.close(GRACE).await;
     }
@@ -144,8 +144,7 @@ fn ask(
 fn end_early(plugin: &mut Option<Plugin>, ending: Ending, number: u64) -> Option<(Pin, Promise)> {
     match (ending, &plugin) {
         (Ending::ClosedEarly(_), Some(plugin)) => {
-            // The closing goes on without its future.
-            drop(plugin.close(GRACE));
+            plugin.start_close(GRACE);
             None
         }
         (Ending::DiesAfter(_, way), Some(plugin)) => {

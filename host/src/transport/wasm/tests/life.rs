@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 
 /// Whether it was woken.
 #[derive(Default)]
@@ -33,7 +33,7 @@ async fn what_run_returns_is_the_exit() {
     assert_eq!(exit_of(running("i32.const 0")).await, Exit::Success);
     assert_eq!(
         exit_of(running("i32.const 1")).await,
-        Exit::failed(Class::Crash, "exit status 1")
+        Exit::failed(ErrorKind::Crash, "exit status 1")
     );
 }
 
@@ -59,7 +59,7 @@ async fn what_the_guest_exits_with_is_the_exit() {
     assert_eq!(exit_of(exiting(0)).await, Exit::Success);
     assert_eq!(
         exit_of(exiting(1)).await,
-        Exit::failed(Class::Crash, "exit status 1")
+        Exit::failed(ErrorKind::Crash, "exit status 1")
     );
 }
 
@@ -69,7 +69,10 @@ async fn a_trap_says_why_and_its_functions_stand_in_stderr() {
     let (mut launched, stderr) = try_launch(component).await.unwrap();
     assert_eq!(
         ended(&mut launched).await,
-        Exit::failed(Class::Trap, "trap: wasm `unreachable` instruction executed")
+        Exit::failed(
+            ErrorKind::Trap,
+            "trap: wasm `unreachable` instruction executed"
+        )
     );
     assert!(stderr.tail().contains("policy"), "{}", stderr.tail());
 }
@@ -79,7 +82,7 @@ async fn endless_recursion_is_a_trap() {
     let fields = r#"(func $f (export "run") (result i32) call $f)"#;
     assert_eq!(
         exit_of(command("", fields)).await,
-        Exit::failed(Class::Trap, "trap: call stack exhausted")
+        Exit::failed(ErrorKind::Trap, "trap: call stack exhausted")
     );
 }
 
@@ -149,7 +152,7 @@ async fn a_guest_whose_output_is_dropped_finds_it_closed() {
     stdin.write_all(b"anybody there?").await.unwrap();
     assert_eq!(
         poll_fn(|cx| instance.poll_exit(cx)).await,
-        Exit::failed(Class::Crash, "exit status 1")
+        Exit::failed(ErrorKind::Crash, "exit status 1")
     );
 }
 

@@ -3,14 +3,14 @@
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 
 #[tokio::test]
 async fn a_spinning_guest_exceeds_its_cpu_limit() {
     assert_eq!(
         exit_of(running("(loop (br 0)) unreachable")).await,
         Exit::failed(
-            Class::Resource,
+            ErrorKind::Resource,
             "trap: the CPU limit of 50ms without a yield to the host was exceeded"
         )
     );
@@ -23,7 +23,7 @@ async fn a_guest_that_spins_while_it_is_instantiated_exceeds_its_cpu_limit() {
     assert_eq!(
         exit_of(command("", fields)).await,
         Exit::failed(
-            Class::Resource,
+            ErrorKind::Resource,
             "trap: cannot be instantiated: \
              the CPU limit of 50ms without a yield to the host was exceeded"
         )
@@ -39,7 +39,7 @@ async fn a_guest_that_grows_for_ever_exceeds_its_memory_limit() {
     assert_eq!(
         ended(&mut launched).await,
         Exit::failed(
-            Class::Resource,
+            ErrorKind::Resource,
             "trap: the memory limit of 2 MiB was exceeded"
         )
     );
@@ -51,7 +51,7 @@ async fn memory_that_a_guest_starts_with_counts() {
     assert_eq!(
         exit_of(command("", fields)).await,
         Exit::failed(
-            Class::Resource,
+            ErrorKind::Resource,
             "trap: cannot be instantiated: the memory limit of 64 MiB was exceeded"
         )
     );
@@ -76,7 +76,7 @@ async fn too_much_of_anything_is_named() {
         let words = format!("trap: cannot be instantiated: the limit of {limit} was exceeded");
         assert_eq!(
             exit_of(component).await,
-            Exit::failed(Class::Resource, words)
+            Exit::failed(ErrorKind::Resource, words)
         );
     }
 }
@@ -94,7 +94,7 @@ async fn streams_cannot_be_opened_without_end() {
     assert_eq!(
         exit_of(calling(import, "(result i32)")).await,
         Exit::failed(
-            Class::Resource,
+            ErrorKind::Resource,
             "trap: the limit of 1024 open streams and pollables was exceeded"
         )
     );
@@ -117,7 +117,7 @@ async fn handles_cannot_be_made_without_end() {
     assert_eq!(
         exit_of(component).await,
         Exit::failed(
-            Class::Resource,
+            ErrorKind::Resource,
             "trap: the limit of 4096 handles was exceeded"
         )
     );
@@ -135,7 +135,7 @@ async fn one_call_cannot_make_the_host_copy_without_end() {
     assert_eq!(
         ended(&mut launched).await,
         Exit::failed(
-            Class::Resource,
+            ErrorKind::Resource,
             "trap: the limit of 1 MiB in one call to the host was exceeded"
         )
     );
@@ -165,7 +165,7 @@ async fn one_call_cannot_make_the_host_roll_dice_without_end() {
     assert_eq!(
         exit_of(component).await,
         Exit::failed(
-            Class::Resource,
+            ErrorKind::Resource,
             "trap: the limit of 64 KiB of random numbers in one call was exceeded"
         )
     );

@@ -1,7 +1,7 @@
 //! Claims about components that are never run.
 
 use super::*;
-use crate::class::Class;
+use crate::error_kind::ErrorKind;
 
 async fn refusal(bytes: Vec<u8>) -> LaunchError {
     match try_launch(Component::from_bytes(bytes)).await {
@@ -18,7 +18,7 @@ async fn imports_outside_of_wasi_0_2_are_refused_by_name() {
             (import "wasi:cli/stdout@0.3.0" (instance))
             (import "unknown:thing/here" (func)))"#);
     let error = refusal(component).await;
-    assert_eq!(error.class(), Class::Import);
+    assert_eq!(error.kind(), ErrorKind::Import);
     assert_eq!(
         error.to_string(),
         "failed to launch the plugin: the component imports what is not part of WASI 0.2: \
@@ -35,7 +35,7 @@ async fn an_unknown_function_of_a_known_interface_is_refused_by_name() {
         "(result i32)",
     );
     let error = refusal(component).await;
-    assert_eq!(error.class(), Class::Import);
+    assert_eq!(error.kind(), ErrorKind::Import);
     let text = error.to_string();
     assert!(text.contains("wasi:cli/environment@0.2.0"), "{text}");
     assert!(text.contains("get-secrets"), "{text}");
@@ -56,7 +56,7 @@ async fn a_component_that_was_cut_short_is_refused_wherever_it_ends() {
     let whole = echo();
     for part in 0..64 {
         let error = refusal(whole[..whole.len() * part / 64].to_vec()).await;
-        assert_eq!(error.class(), Class::Launch, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Launch, "{error}");
     }
 }
 
@@ -79,7 +79,10 @@ fn a_component_that_was_damaged_anywhere_is_refused_at_worst() {
             bytes[at] = u8::try_from(next(256)).unwrap();
         }
         if let Err(error) = prepare(engine, &Component::from_bytes(bytes), None) {
-            assert!(matches!(error.class(), Class::Launch | Class::Import));
+            assert!(matches!(
+                error.kind(),
+                ErrorKind::Launch | ErrorKind::Import
+            ));
             assert!(error.to_string().len() < 4096, "{error}");
             refused += 1;
         }

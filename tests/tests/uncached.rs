@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use conformance::repositories::{Counted, Gated, Recorded, Scripted};
 use conformance::{
-    Class, Code, GRACE, InstanceMetadata, Mode, Pin, Plugin, PluginState, Promise, Repository,
+    Code, ErrorKind, GRACE, InstanceMetadata, Mode, Pin, Plugin, PluginState, Promise, Repository,
     error_of, eventually, host, host_with, in_every_stdio_mode, pin,
 };
 
@@ -12,7 +12,7 @@ const HERE: &str = "https://here.example.com";
 const THERE: &str = "https://there.example.com";
 
 fn ask(plugin: &Plugin, pin: &Pin, url: &str, repository: impl Repository + 'static) -> Promise {
-    plugin.check_anew(pin, url, Arc::new(repository))
+    plugin.check_uncached(pin, url, Arc::new(repository))
 }
 
 /// Answers with one entry of this key, and keeps what was asked.
@@ -23,7 +23,7 @@ fn only(key: &str) -> Recorded {
 in_every_stdio_mode! {
     async fn each_check_has_its_own_service_and_metadata(mode: Mode) {
         let hosts_own = Counted::default();
-        let plugin = Plugin::new(&host_with(hosts_own.clone()), mode.fixture(""));
+        let plugin = host_with(hosts_own.clone()).plugin(mode.fixture(""));
         let pin = pin("visit-all/0");
         let (here, there) = (only("here"), only("there"));
         let checks = [
@@ -44,7 +44,7 @@ in_every_stdio_mode! {
     }
 
     async fn equal_questions_that_are_pending_together_are_judged_one_by_one(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let pin = pin("visit-all/0");
         let gates = [(); 3].map(|()| Gated::new(Scripted::at_once(1, 1)));
         let checks = gates.clone().map(|gate| ask(&plugin, &pin, HERE, gate));
@@ -60,7 +60,7 @@ in_every_stdio_mode! {
 
     async fn the_cache_neither_answers_nor_learns(mode: Mode) {
         let metadata = Counted::with_entries(&pin("visit-all/0"), 1);
-        let plugin = Plugin::new(&host_with(metadata.clone()), mode.fixture(""));
+        let plugin = host_with(metadata.clone()).plugin(mode.fixture(""));
         let pin = pin("visit-all/0");
         let kept = plugin.check_admission(&pin);
         assert_eq!(error_of(&kept).await.to_string(), "k00");
@@ -74,7 +74,7 @@ in_every_stdio_mode! {
     }
 
     async fn a_host_without_metadata_need_not_have_any(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let own = ask(&plugin, &pin("visit-all/0"), HERE, only("own"));
         assert_eq!(error_of(&own).await.to_string(), "own");
         let hosts = error_of(&plugin.check_admission(&pin("visit-all/0"))).await;
@@ -83,7 +83,7 @@ in_every_stdio_mode! {
     }
 
     async fn a_call_for_another_service_than_the_checks_is_refused(mode: Mode) {
-        let plugin = Plugin::new(&host_with(Counted::default()), mode.fixture("foreign-service"));
+        let plugin = host_with(Counted::default()).plugin(mode.fixture("foreign-service"));
         let repository = Counted::default();
         let error = error_of(&ask(&plugin, &pin("a"), HERE, repository.clone())).await;
         assert_eq!(error.code(), Some(Code::PERMISSION_DENIED));
@@ -96,7 +96,7 @@ in_every_stdio_mode! {
     }
 
     async fn a_verdict_is_as_long_as_the_plugin_made_it(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let metadata = Scripted::at_once(5_000, 1);
         let visited = error_of(&ask(&plugin, &pin("visit-all/0"), HERE, metadata)).await;
         assert_eq!(visited.to_string().split(' ').count(), 5_000);
@@ -104,22 +104,22 @@ in_every_stdio_mode! {
     }
 
     async fn an_end_is_told_as_to_any_other_check(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let pending = ask(&plugin, &pin("hang"), HERE, only("unused"));
         eventually(|| plugin.state() == PluginState::Running).await;
-        let closing = plugin.close(GRACE);
+        plugin.start_close(GRACE);
         let late = ask(&plugin, &pin("allow/a"), HERE, only("unused"));
         for check in [&pending, &late] {
             assert!(check.is_settled());
-            assert_eq!(error_of(check).await.class(), Class::Aborted);
+            assert_eq!(error_of(check).await.kind(), ErrorKind::Aborted);
         }
-        closing.await;
+        plugin.close(GRACE).await;
     }
 
     async fn a_repository_is_let_go_when_its_check_is_settled(mode: Mode) {
-        let plugin = Plugin::new(&host(), mode.fixture(""));
+        let plugin = host().plugin(mode.fixture(""));
         let repository = Arc::new(only("key"));
-        let check = plugin.check_anew(&pin("visit-all/0"), HERE, Arc::clone(&repository) as _);
+        let check = plugin.check_uncached(&pin("visit-all/0"), HERE, Arc::clone(&repository) as _);
         assert_eq!(error_of(&check).await.to_string(), "key");
         eventually(|| Arc::strong_count(&repository) == 1).await;
         plugin.close(GRACE).await;

@@ -5,11 +5,11 @@ use std::fmt;
 /// A stable name for what kind of error it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Class {
+pub enum ErrorKind {
     /// The plugin could not be started.
     Launch,
     /// The plugin was started and did not connect in time.
-    HandshakeTimeout,
+    ConnectTimeout,
     /// The plugin speaks another version of the protocol.
     Version,
     /// The plugin broke the protocol.
@@ -29,20 +29,20 @@ pub enum Class {
     /// The plugin decided against the pin.
     Denied,
     /// The plugin answered with a status that is no decision.
-    Rejected,
+    PolicyError,
     /// Too many checks were pending.
     Overload,
     /// The plugin was closed.
     Aborted,
 }
 
-impl Class {
+impl ErrorKind {
     /// Returns the name, which never changes.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Launch => "launch",
-            Self::HandshakeTimeout => "handshake-timeout",
+            Self::ConnectTimeout => "connect-timeout",
             Self::Version => "version",
             Self::Protocol => "protocol",
             Self::Stall => "stall",
@@ -52,14 +52,14 @@ impl Class {
             Self::Trap => "trap",
             Self::Import => "import",
             Self::Denied => "denied",
-            Self::Rejected => "rejected",
+            Self::PolicyError => "policy-error",
             Self::Overload => "overload",
             Self::Aborted => "aborted",
         }
     }
 }
 
-impl fmt::Display for Class {
+impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
