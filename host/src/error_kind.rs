@@ -1,38 +1,46 @@
-//! What kinds of errors there are.
+//! Kinds of errors.
 
 use std::fmt;
 
-/// A stable name for what kind of error it is.
+/// The kind of an error, with a stable name. Tells an operator where to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The plugin could not be started.
+    /// `launch`: the plugin could not be started. Check its path, its permissions and, for a
+    /// component, its file.
     Launch,
-    /// The plugin was started and did not connect in time.
+    /// `connect-timeout`: the plugin was started and did not connect in time. Check its stderr
+    /// and whether it speaks the configured wire; raise the connect timeout on a slow machine.
     ConnectTimeout,
-    /// The plugin speaks another version of the protocol.
+    /// `version`: the plugin speaks another version of the protocol. Rebuild it with a matching
+    /// SDK, or update the host.
     Version,
-    /// The plugin broke the protocol.
+    /// `protocol`: the plugin broke the protocol. Report it to the plugin's author; often it
+    /// prints to stdout.
     Protocol,
-    /// The plugin stopped in the middle of a frame.
+    /// `stall`: the plugin stopped in the middle of a frame. Report it to the plugin's author.
     Stall,
-    /// The plugin ended by itself, or closed its output.
+    /// `crash`: the plugin exited by itself, or ended its output. Read its stderr and its exit
+    /// status.
     Crash,
-    /// The plugin did not answer one check in time.
+    /// `timeout`: the plugin did not settle a check in time. Check what it waits for, or raise
+    /// the check timeout.
     Timeout,
-    /// The plugin exceeded a limit.
+    /// `resource`: the plugin exceeded a limit. Raise the limit that the text names, or report
+    /// it to the plugin's author.
     Resource,
-    /// The component trapped.
+    /// `trap`: the component trapped. Report the backtrace in its stderr to the plugin's author.
     Trap,
-    /// The component imports what it cannot get.
+    /// `import`: the component imports what the sandbox does not provide. Rebuild it as a
+    /// WASI 0.2 command.
     Import,
-    /// The plugin decided against the pin.
+    /// `denied`: the plugin decided against the pin. Nothing is broken.
     Denied,
-    /// The plugin answered with a status that is no decision.
+    /// `policy-error`: the plugin could not decide. Its message says why.
     PolicyError,
-    /// Too many checks were pending.
+    /// `overload`: too many checks were pending. Check again later, or ask for fewer at once.
     Overload,
-    /// The plugin was closed.
+    /// `aborted`: the plugin was closed. Check again with a plugin that is not closed.
     Aborted,
 }
 

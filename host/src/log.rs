@@ -1,4 +1,4 @@
-//! What plugins say, as tracing events of the host.
+//! Log lines of plugins, as tracing events of the host.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,32 +6,32 @@ use std::time::{Duration, Instant};
 
 use admission_proto::escape;
 
-/// Longest line that is logged, in bytes; the rest is cut.
+/// Longest line that is logged, in bytes. A longer one is cut.
 pub(crate) const MAX_LINE: usize = 16 << 10;
 
 /// Most lines of one plugin that are logged within one [`WINDOW`].
 const LINES_PER_WINDOW: u32 = 200;
 
-/// How long a count of lines lasts.
+/// For how long lines are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// How severe a plugin's log line is.
+/// Severity of a plugin's log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[expect(clippy::exhaustive_enums, reason = "the reference's four words")]
 pub enum LogLevel {
-    /// Of use to who debugs the plugin.
+    /// For debugging the plugin.
     Debug,
-    /// Of interest.
+    /// Information.
     #[default]
     Info,
-    /// Something is off, the plugin goes on.
+    /// Something unexpected; the plugin goes on.
     Warning,
     /// Something failed.
     Error,
 }
 
 impl LogLevel {
-    /// Returns the word that stands for it on the wire.
+    /// Returns its name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl LogLevel {
         }
     }
 
-    /// Reads a severity as the reference does: what it does not know is info.
+    /// Parses a severity as the reference does: an unknown one is info.
     pub(crate) fn from_severity(word: &str) -> Self {
         match word {
             "debug" => Self::Debug,
@@ -59,11 +59,11 @@ impl fmt::Display for LogLevel {
     }
 }
 
-/// Turns one plugin's lines into events; escaped, bounded and not too many of them.
+/// Logs one plugin's lines: escaped, cut, and limited in rate.
 #[derive(Debug)]
 pub(crate) struct PluginLog {
     plugin: Arc<str>,
-    /// The least severe lines that are wanted.
+    /// Lines below this level are not logged.
     least: LogLevel,
     window: Instant,
     lines: u32,
@@ -81,9 +81,9 @@ impl PluginLog {
         }
     }
 
-    /// Logs one line, unless it is not severe enough or there were too many of late.
+    /// Logs one line, unless its level is too low or the rate limit is exceeded.
     ///
-    /// A plugin is asked to send no other lines, but not on every wire, and need not obey.
+    /// The plugin is told the level only over stdio, and may ignore it.
     pub(crate) fn line(&mut self, level: LogLevel, text: &str) {
         if level < self.least {
             return;
@@ -111,8 +111,8 @@ impl PluginLog {
         );
     }
 
-    /// Says that lines are dropped before it is known how many: by then, whoever these
-    /// events are passed on to may listen no more.
+    /// Logs that lines are dropped, before it is known how many: the subscriber may be gone
+    /// by then.
     fn announce_drops(&self) {
         let plugin = &*self.plugin;
         tracing::warn!(
@@ -122,7 +122,7 @@ impl PluginLog {
         );
     }
 
-    /// Says how many lines were dropped since this was last said.
+    /// Logs how many lines were dropped since the last report.
     pub(crate) fn report_dropped(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
@@ -132,7 +132,7 @@ impl PluginLog {
     }
 }
 
-/// The target of every event that carries a plugin's own words.
+/// Target of the events that contain text of a plugin.
 const TARGET: &str = "admission_host::plugin";
 
 fn emit(plugin: &str, level: LogLevel, line: &str, cut: usize) {
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_severity_that_is_not_known_is_info() {
+    fn an_unknown_severity_is_info() {
         assert_eq!(LogLevel::from_severity("fatal"), LogLevel::Info);
         assert_eq!(LogLevel::from_severity(""), LogLevel::Info);
         for level in [

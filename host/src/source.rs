@@ -1,4 +1,4 @@
-//! What a plugin is made from.
+//! The source of a plugin: a program or a component.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::transport::Launcher;
 use crate::transport::native::{GuardCommand, NativeCommand, NativeLauncher};
 use crate::transport::wasm::{Component, WasmLauncher};
 
-/// What a plugin is made from: a program or a component.
+/// The program or component that a plugin is started from.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Source {
@@ -20,7 +20,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Returns the name by which logs and errors call the plugin.
+    /// Returns the plugin's name in logs and errors.
     pub(crate) fn plugin_name(&self) -> Arc<str> {
         match self {
             Self::Native(command) => command.plugin_name(),
@@ -28,8 +28,8 @@ impl Source {
         }
     }
 
-    /// Returns what starts the plugin, with what keeps a program contained, the folder
-    /// for compiled components and the runtime that they run on.
+    /// Creates the launcher. A program is started by `guard`, if there is one; a component is
+    /// compiled on `runtime` and cached in `component_cache`.
     pub(crate) fn into_launcher(
         self,
         guard: Option<GuardCommand>,
