@@ -17,7 +17,7 @@ pub(crate) enum PluginKind {
 /// Says what to do next about a plugin that failed, if there is something to say.
 pub(crate) fn about_plugin(failure: &CheckError, kind: PluginKind) -> Option<&'static str> {
     match kind {
-        PluginKind::Command(wire) if failure.ended_before_connecting() => Some(match wire {
+        PluginKind::Command(wire) if failure.exited_before_connecting() => Some(match wire {
             Wire::Stdio => {
                 "the plugin ended before it connected; one that is made for cipd needs --wire grpc, one that needs more of the environment --env NAME, and -vv shows all that it logs"
             }
@@ -25,7 +25,7 @@ pub(crate) fn about_plugin(failure: &CheckError, kind: PluginKind) -> Option<&'s
                 "the plugin ended before it connected; one that is not made for cipd may need --wire stdio, one that needs more of the environment --env NAME, and -vv shows all that it logs"
             }
         }),
-        PluginKind::CommandOfCipd if failure.ended_before_connecting() => Some(
+        PluginKind::CommandOfCipd if failure.exited_before_connecting() => Some(
             "the plugin ended before it connected, as it would with cipd; -vv shows all that it logs",
         ),
         _ => what_next(failure.kind(), kind),

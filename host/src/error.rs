@@ -1,82 +1,89 @@
-//! Why a check did not end in an admission.
+//! Errors of checks and plugins.
 
-use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use admission_proto::{Code, Status, escape};
 
 use crate::error_kind::ErrorKind;
-use crate::transport::Exit;
+use crate::transport::{Exit, LaunchError};
 
 /// Why a check did not end in an admission.
 ///
-/// Its text is the reference's where the reference has one; the accessors tell the
-/// rest. Only `Denied` is a decision; all others mean that nothing was decided.
+/// Only `Denied` is a decision of the plugin; all others mean that nothing was decided. The
+/// text is that of the [reference](crate#the-reference) where the reference has one.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
     /// The plugin decided that the pin must not be deployed: `FAILED_PRECONDITION`.
     #[error("{}", escape(&status.message))]
+    #[non_exhaustive]
     Denied {
         /// Name of the plugin.
         plugin: Arc<str>,
-        /// What it answered.
+        /// The plugin's verdict.
         status: Arc<Status>,
     },
-    /// The plugin could not decide: any other status.
+    /// The plugin could not decide: any other status but OK.
     #[error("{}", escape(&status.message))]
+    #[non_exhaustive]
     PolicyError {
         /// Name of the plugin.
         plugin: Arc<str>,
-        /// What it answered.
+        /// The plugin's verdict.
         status: Arc<Status>,
     },
-    /// The plugin was closed before it answered.
+    /// The plugin was closed before it settled the check.
     #[error("the admission plugin is terminating")]
+    #[non_exhaustive]
     Aborted {
         /// Name of the plugin.
         plugin: Arc<str>,
     },
-    /// The plugin did not answer in time.
+    /// The plugin did not settle the check in time.
     #[error("the admission plugin did not answer within {}s", after.as_secs_f64())]
+    #[non_exhaustive]
     TimedOut {
         /// Name of the plugin.
         plugin: Arc<str>,
-        /// The `check_timeout` in force.
+        /// The [check timeout](crate::PluginOptions::check_timeout).
         after: Duration,
     },
-    /// Too many checks are pending to take another.
+    /// Too many checks are pending.
     #[error("too many admission checks are pending: {pending}")]
+    #[non_exhaustive]
     Overloaded {
         /// Name of the plugin.
         plugin: Arc<str>,
         /// How many are pending.
         pending: usize,
     },
-    /// The plugin did not start, broke the protocol or ended.
+    /// The plugin failed: it did not start, broke the protocol or exited.
     #[error(transparent)]
     Plugin(PluginError),
 }
 
-/// What became of a plugin that can answer no more.
-#[derive(Debug, Clone)]
-pub struct PluginError(Arc<Inner>);
+/// Why a plugin failed. All its pending and later checks get the same error.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct PluginError(Arc<Failure>);
 
-#[derive(Debug)]
-struct Inner {
-    plugin: Arc<str>,
-    kind: ErrorKind,
-    text: String,
-    exit: Option<Exit>,
-    connected: bool,
-    stderr_tail: String,
-    source: Option<Box<dyn Error + Send + Sync>>,
+/// The contents of a [`PluginError`].
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Failure {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) kind: ErrorKind,
+    pub(crate) text: String,
+    /// How the plugin exited, if its exit is the failure.
+    pub(crate) exit: Option<Exit>,
+    pub(crate) connected: bool,
+    pub(crate) stderr_tail: String,
+    pub(crate) source: Option<LaunchError>,
 }
 
 impl CheckError {
-    /// Returns the name of the plugin that was asked.
+    /// Returns the name of the plugin.
     #[must_use]
     pub fn plugin(&self) -> &str {
         match self {
@@ -89,7 +96,7 @@ impl CheckError {
         }
     }
 
-    /// Returns what kind of error it is.
+    /// Returns the error's kind.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -102,7 +109,7 @@ impl CheckError {
         }
     }
 
-    /// Returns the code that the plugin answered with, if it did answer.
+    /// Returns the code of the plugin's verdict, if there was a verdict.
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         match self {
@@ -111,7 +118,7 @@ impl CheckError {
         }
     }
 
-    /// Returns how the plugin ended, if that is why.
+    /// Returns how the plugin exited, if its exit is the cause.
     #[must_use]
     pub fn exit(&self) -> Option<&Exit> {
         match self {
@@ -120,17 +127,18 @@ impl CheckError {
         }
     }
 
-    /// Tells whether it is that the plugin ended before it had connected: it may be made
-    /// for another [`Wire`](crate::Wire), or miss something of its environment.
+    /// Returns whether the plugin exited before it connected. It may be built for another
+    /// [`Wire`](crate::Wire), or lack something in its environment.
     #[must_use]
-    pub fn ended_before_connecting(&self) -> bool {
+    pub fn exited_before_connecting(&self) -> bool {
         match self {
             Self::Plugin(error) => error.0.exit.is_some() && !error.0.connected,
             _ => false,
         }
     }
 
-    /// Returns the last that the plugin wrote to stderr, escaped, or nothing.
+    /// Returns the last 64 KiB that the plugin wrote to stderr, escaped; empty if the error
+    /// is not the plugin's failure.
     #[must_use]
     pub fn stderr_tail(&self) -> &str {
         match self {
@@ -140,49 +148,23 @@ impl CheckError {
     }
 }
 
+impl From<Failure> for PluginError {
+    fn from(failure: Failure) -> Self {
+        Self(Arc::new(failure))
+    }
+}
+
+#[cfg(test)]
 impl PluginError {
-    pub(crate) fn new(plugin: &Arc<str>, kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            plugin: Arc::clone(plugin),
-            kind,
-            text: text.into(),
+    pub(crate) fn for_test(plugin: Arc<str>, text: &str) -> Self {
+        Self::from(Failure {
+            plugin,
+            kind: ErrorKind::Crash,
+            text: text.to_owned(),
             exit: None,
             connected: true,
             stderr_tail: String::new(),
             source: None,
-        }))
-    }
-
-    pub(crate) fn with_end(self, exit: Option<Exit>, stderr_tail: String) -> Self {
-        self.change(|inner| {
-            inner.exit = exit;
-            inner.stderr_tail = stderr_tail;
         })
-    }
-
-    pub(crate) fn before_connecting(self) -> Self {
-        self.change(|inner| inner.connected = false)
-    }
-
-    pub(crate) fn with_source(self, source: impl Error + Send + Sync + 'static) -> Self {
-        self.change(|inner| inner.source = Some(Box::new(source)))
-    }
-
-    fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        change(Arc::get_mut(&mut self.0).expect("it is being built and has one owner"));
-        self
-    }
-}
-
-impl fmt::Display for PluginError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.text)
-    }
-}
-
-impl Error for PluginError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let source = self.0.source.as_deref()?;
-        Some(source)
     }
 }

@@ -1,9 +1,9 @@
-//! The host: what all plugins of one program share.
+//! The host: all plugins of a program, and what they share.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,9 +11,8 @@ use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use crate::log::LogLevel;
-use crate::plugin::{Core, Plugin, PluginOptions, Services};
+use crate::plugin::{Core, Plugin, PluginOptions, Services, Settings, start_close};
 use crate::repository::Repository;
-use crate::session::grpc::Server;
 use crate::source::Source;
 use crate::transport::native::GuardCommand;
 
@@ -22,8 +21,8 @@ const SERVICE_URL: &str = "https://chrome-infra-packages.appspot.com";
 
 /// Runs admission plugins for one CIPD client. Cheap to clone.
 ///
-/// Holds its plugins weakly: dropping the host does not end them, dropping their last
-/// handles does.
+/// Dropping the host does not end its plugins; dropping the last handle of a plugin kills
+/// that plugin.
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
 
@@ -34,80 +33,79 @@ struct Inner {
     plugins: Mutex<Vec<Weak<Core>>>,
 }
 
-/// What a [`Host`] is made from.
+/// Options of a [`Host`].
 #[non_exhaustive]
 pub struct HostOptions {
-    runtime: Handle,
-    service_url: String,
-    repository: Option<Arc<dyn Repository>>,
-    plugin_log_level: LogLevel,
+    settings: Settings,
     component_cache: Option<PathBuf>,
     guard: Option<GuardCommand>,
-    name: String,
-    version: String,
 }
 
 impl HostOptions {
-    /// Creates options for plugins that run on `runtime`, which must have its I/O and
-    /// time drivers on.
+    /// Creates options for plugins that run on `runtime`, whose I/O and time drivers must be
+    /// enabled.
     ///
-    /// A component computes on the thread that polls it, for up to 10 ms at a time:
-    /// where other tasks cannot wait that long, give plugins a runtime of their own.
+    /// A component computes on the thread that polls it, for up to 10 ms at a time. If other
+    /// tasks cannot wait that long, give the plugins a runtime of their own.
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
-        Self {
+        let settings = Settings {
             runtime,
             service_url: SERVICE_URL.to_owned(),
             repository: None,
             plugin_log_level: LogLevel::default(),
-            component_cache: None,
-            guard: None,
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Self {
+            settings,
+            component_cache: None,
+            guard: None,
         }
     }
 
-    /// Sets the URL of the CIPD service whose packages are judged, without a trailing
-    /// slash; <https://chrome-infra-packages.appspot.com> unless this is called.
+    /// Sets the URL of the CIPD service whose packages are judged, without a trailing slash;
+    /// <https://chrome-infra-packages.appspot.com> by default.
     #[must_use]
     pub fn service_url(mut self, url: impl Into<String>) -> Self {
-        self.service_url = url.into();
+        self.settings.service_url = url.into();
         self
     }
 
-    /// Sets where metadata comes from. Without it, a plugin that asks for metadata
-    /// gets UNIMPLEMENTED.
+    /// Sets the source of metadata. Without it, metadata calls fail with UNIMPLEMENTED.
     #[must_use]
     pub fn repository(mut self, repository: Arc<dyn Repository>) -> Self {
-        self.repository = Some(repository);
+        self.settings.repository = Some(repository);
         self
     }
 
-    /// Sets the least severe log lines that plugins are asked to send; info unless
-    /// this is called.
+    /// Sets the lowest level of log lines that plugins are asked to send and that are logged;
+    /// info by default.
     #[must_use]
     pub fn plugin_log_level(mut self, level: LogLevel) -> Self {
-        self.plugin_log_level = level;
+        self.settings.plugin_log_level = level;
         self
     }
 
-    /// Sets the folder in which compiled components are kept. It must be this user's
-    /// alone: what is in it is run. It is created when it is missing.
+    /// Sets the folder that caches compiled components; without it, a component is compiled
+    /// at every launch. Created if it is missing.
+    ///
+    /// Only this user may have write access: the host executes the code in it.
     #[must_use]
     pub fn component_cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.component_cache = Some(folder.into());
         self
     }
 
-    /// Sets the program that keeps each native plugin contained, and its first
-    /// arguments; it calls [`guard::run`](crate::guard::run) with those that follow them.
+    /// Sets the guard of native plugins: a program, started with `arguments` and further ones,
+    /// which it passes to [`guard::run`](crate::guard::run).
     ///
-    /// With a guard, nothing that a plugin has started is left when it has ended, nor
-    /// when this process was killed. Without one, a descendant that has left the plugin's
-    /// process group may be. `docs/containment.md` has the details.
+    /// With a guard, no descendant of a plugin survives the plugin, or this process. Without
+    /// one, a descendant that has left the plugin's process group may survive.
+    /// `docs/containment.md` has the details.
     ///
-    /// `/proc/self/exe` names the program that runs now, whatever has become of its file.
-    /// A name without a slash would be looked up in the plugin's `PATH`.
+    /// `/proc/self/exe` names the running program, even if its file was replaced. A name
+    /// without a slash is looked up in the plugin's `PATH`.
     #[must_use]
     pub fn guard(
         mut self,
@@ -119,11 +117,11 @@ impl HostOptions {
         self
     }
 
-    /// Sets what plugins are told about the program that asks; for their logs.
+    /// Sets the name and version of this program that plugins are told, for their logs.
     #[must_use]
     pub fn name_and_version(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
-        self.name = name.into();
-        self.version = version.into();
+        self.settings.name = name.into();
+        self.settings.version = version.into();
         self
     }
 }
@@ -131,8 +129,8 @@ impl HostOptions {
 impl fmt::Debug for HostOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HostOptions")
-            .field("service_url", &self.service_url)
-            .field("plugin_log_level", &self.plugin_log_level)
+            .field("service_url", &self.settings.service_url)
+            .field("plugin_log_level", &self.settings.plugin_log_level)
             .field("component_cache", &self.component_cache)
             .field("guard", &self.guard)
             .finish_non_exhaustive()
@@ -143,33 +141,22 @@ impl Host {
     /// Creates a host. Starts nothing.
     #[must_use]
     pub fn new(options: HostOptions) -> Self {
-        let services = Services {
-            grpc: Server::new(options.runtime.clone()),
-            runtime: options.runtime,
-            service_url: options.service_url,
-            repository: options.repository,
-            plugin_log_level: options.plugin_log_level,
-            name: options.name,
-            version: options.version,
-            closed: AtomicBool::new(false),
-        };
         Self(Arc::new(Inner {
-            services: Arc::new(services),
+            services: Arc::new(Services::new(options.settings)),
             component_cache: options.component_cache,
             guard: options.guard,
             plugins: Mutex::default(),
         }))
     }
 
-    /// Creates a plugin, which is closed with this host. Starts and validates nothing: what
-    /// is wrong with `source` is the error of the first check.
+    /// Creates a plugin, which is closed with this host. Neither starts it nor validates
+    /// `source`: an invalid source is the error of the first check.
     #[must_use]
     pub fn plugin(&self, source: impl Into<Source>) -> Plugin {
         self.plugin_with_options(source, PluginOptions::default())
     }
 
-    /// Creates a plugin that is run with `options`. Otherwise behaves like
-    /// [`plugin`](Self::plugin).
+    /// Creates a plugin with `options`. Otherwise behaves like [`plugin`](Self::plugin).
     #[must_use]
     pub fn plugin_with_options(&self, source: impl Into<Source>, options: PluginOptions) -> Plugin {
         let source = source.into();
@@ -181,7 +168,11 @@ impl Host {
         } = &*self.0;
         let core = Arc::new(Core::new(
             source.plugin_name(),
-            source.into_launcher(guard.clone(), component_cache.clone(), &services.runtime),
+            source.into_launcher(
+                guard.clone(),
+                component_cache.clone(),
+                &services.settings.runtime,
+            ),
             options,
             Arc::clone(services),
         ));
@@ -192,8 +183,8 @@ impl Host {
         Plugin::from_core(core)
     }
 
-    /// Closes all plugins like [`Plugin::close`](crate::Plugin::close), and waits until
-    /// nothing of them is left.
+    /// Closes all plugins like [`Plugin::close`](crate::Plugin::close), and waits until they
+    /// are reaped. Checks of a closed host fail.
     ///
     /// # Cancel safety
     ///
@@ -202,19 +193,19 @@ impl Host {
     pub async fn close(&self, grace: Duration) {
         self.start_close(grace);
         let cores: Vec<_> = self.plugins().iter().filter_map(Weak::upgrade).collect();
-        join_all(cores.iter().map(|core| core.ended())).await;
+        join_all(cores.iter().map(|core| core.life.exit())).await;
         self.0.services.grpc.stopped().await;
     }
 
-    /// Starts to close all plugins and starts no new ones. Does not wait.
+    /// Starts to close all plugins and returns at once. No plugin is started after that.
     pub fn start_close(&self, grace: Duration) {
         let plugins = self.plugins();
-        self.0.services.close();
+        self.0.services.closed.store(true, Ordering::SeqCst);
         for core in plugins.iter().filter_map(Weak::upgrade) {
-            core.close(grace);
+            start_close(&core, grace);
         }
         drop(plugins);
-        // Plugins are asked to finish while they can still be heard.
+        // After the plugins: each of them still needs the server to finish.
         self.0.services.grpc.close();
     }
 
@@ -229,7 +220,18 @@ impl Host {
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host")
-            .field("service_url", &self.0.services.service_url)
+            .field("service_url", &self.0.services.settings.service_url)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_send_and_sync() {
+        fn assert_send_sync<T: Send + Sync>() {}
+        assert_send_sync::<Host>();
     }
 }

@@ -1,51 +1,52 @@
 //! A plugin as its users hold it.
 
-pub(crate) mod checks;
+mod check_cache;
+mod close;
 mod core;
-mod hearing;
+mod events;
+mod launch;
 mod life;
 #[cfg(test)]
 mod life_test;
 mod metadata;
-mod origin;
-pub(crate) mod promise;
-mod services;
-pub(crate) mod state;
+mod promise;
+mod running;
+mod serve;
 mod supervisor;
-mod verdict;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use admission_proto::Pin;
 
-pub(crate) use self::core::Core;
-pub use self::core::MAX_GRACE;
-pub(crate) use self::services::Services;
+use self::check_cache::{Origin, Stamp};
+pub use self::close::MAX_GRACE;
+pub(crate) use self::close::start_close;
+pub(crate) use self::core::{Core, Services, Settings};
+use self::life::Asked;
+pub use self::life::PluginState;
+pub use self::promise::Promise;
 use crate::repository::Repository;
 use crate::transport::Exit;
-use origin::Origin;
-use promise::Promise;
-use state::PluginState;
 
-/// How long a plugin has to connect unless told otherwise: the reference's limit.
+/// Default of [`PluginOptions::connect_timeout`]: the reference's limit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Undecided admissions that may be out at once unless told otherwise.
+/// Default of [`PluginOptions::max_in_flight`].
 const MAX_IN_FLIGHT: usize = 16_384;
 
 /// A plugin that judges pins for one host.
 ///
-/// It is started by the first check, and at most once. Cheap to clone; dropping the
+/// The first check starts it, and it is started at most once. Cheap to clone; dropping the
 /// last clone kills it.
 #[derive(Clone)]
 pub struct Plugin(Arc<Handle>);
 
-/// Kills the plugin when the last user is gone.
+/// Kills the plugin when its last user drops it.
 struct Handle(Arc<Core>);
 
-/// How a host deals with a plugin.
+/// How a host runs a plugin.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PluginOptions {
@@ -54,41 +55,42 @@ pub struct PluginOptions {
     max_in_flight: usize,
 }
 
-/// What a plugin said to no effect.
+/// How much of a plugin's output was ignored. Both counts are 0 for a plugin that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct IgnoredInput {
-    /// Verdicts on checks that were never asked or are settled.
+    /// Verdicts on checks that were never sent, or that were settled before: repeated
+    /// verdicts, late ones, and wrong IDs.
     pub verdicts: u64,
-    /// Frames that only a newer protocol defines.
+    /// Frames that this version of the protocol does not define.
     pub unknown_frames: u64,
 }
 
 impl Plugin {
-    /// Makes the first handle of a plugin.
+    /// Creates the first handle of a plugin.
     pub(crate) fn from_core(core: Arc<Core>) -> Self {
         Self(Arc::new(Handle(core)))
     }
 
-    /// Asks whether `pin` may be deployed.
+    /// Asks the plugin whether `pin` may be deployed. Starts the plugin if this is its first
+    /// check.
     ///
-    /// Never blocks. The first check starts the plugin; a pin that was asked before
-    /// gets the promise of that time, pending or settled, until
-    /// [`clear_cache`](Self::clear_cache). Once the plugin has ended, a pin that was
-    /// not asked before gets a promise settled with the reason, which is not kept.
+    /// Never blocks. A pin that was checked before gets the promise of that check, pending
+    /// or settled, until [`clear_cache`](Self::clear_cache). After the plugin has ended, any
+    /// other pin gets a promise that is settled with the reason and is not cached.
     #[must_use]
     pub fn check_admission(&self, pin: &Pin) -> Promise {
-        self.0.0.check(pin)
+        self.start_if_first(self.core().life.check(pin, stamp))
     }
 
-    /// Asks whether `pin`, a package of the service at `service_url`, may be deployed, and
-    /// has the plugin judge it whatever was asked before.
+    /// Asks the plugin whether `pin`, a package of the service at `service_url`, may be
+    /// deployed. Neither reads nor fills the cache.
     ///
-    /// For a program that passes on the questions of others, each with a service and
-    /// metadata of its own. Metadata calls for this check go to `repository`, in place of
-    /// the host's and for as long as the check is undecided. The promise is known to the
-    /// caller alone: no later check is given it, and its verdict is as long as the plugin
-    /// made it. Else as [`check_admission`](Self::check_admission).
+    /// For a program that forwards the checks of others, each with its own service and
+    /// metadata. Metadata calls for this check go to `repository` instead of the host's,
+    /// until the check is settled. No other check gets its promise, and the message of its
+    /// verdict is not shortened. Otherwise behaves like
+    /// [`check_admission`](Self::check_admission).
     #[must_use]
     pub fn check_uncached(
         &self,
@@ -96,25 +98,32 @@ impl Plugin {
         service_url: impl Into<String>,
         repository: Arc<dyn Repository>,
     ) -> Promise {
-        let service_url = service_url.into();
-        let origin = Origin {
-            service_url,
+        let origin = Arc::new(Origin {
+            service_url: service_url.into(),
             repository,
-        };
-        self.0.0.check_uncached(pin, origin)
+        });
+        self.start_if_first(self.core().life.check_uncached(pin, &origin, stamp))
     }
 
-    /// Forgets every promise that is settled, so that its pin will be asked again.
+    fn start_if_first(&self, asked: Asked) -> Promise {
+        if asked.launches {
+            supervisor::spawn(Arc::clone(self.core()));
+        }
+        asked.promise
+    }
+
+    /// Forgets every promise that is settled: the next check of its pin asks the plugin
+    /// again. Pending checks are not affected.
     pub fn clear_cache(&self) {
-        self.0.0.life.clear();
+        self.core().life.clear();
     }
 
-    /// Closes the plugin and waits until nothing of it is left; returns how it exited.
+    /// Closes the plugin and waits until it is reaped; returns how it exited.
     ///
-    /// The plugin is asked to finish by the end of its stdin, and killed once `grace` has
-    /// passed; a grace of more than [`MAX_GRACE`](crate::MAX_GRACE) is shortened to that, with a
-    /// warning. Undecided checks fail at once with [`CheckError::Aborted`]. Any number of
-    /// callers may close a plugin: all wait for the same exit, and the shortest grace counts.
+    /// Ends the plugin's stdin, which asks it to finish, and kills it after `grace`. A grace
+    /// of more than [`MAX_GRACE`](crate::MAX_GRACE) is shortened to that, with a warning.
+    /// Pending checks fail at once with [`CheckError::Aborted`]. Any number of callers may
+    /// close a plugin: all wait for the same exit, and the shortest grace counts.
     ///
     /// # Cancel safety
     ///
@@ -124,31 +133,43 @@ impl Plugin {
     /// [`CheckError::Aborted`]: crate::CheckError::Aborted
     pub async fn close(&self, grace: Duration) -> Exit {
         self.start_close(grace);
-        self.0.0.ended().await
+        self.core().life.exit().await
     }
 
     /// Starts to close the plugin and returns at once. Otherwise behaves like
     /// [`close`](Self::close), which also waits.
     pub fn start_close(&self, grace: Duration) {
-        self.0.0.close(grace);
+        start_close(self.core(), grace);
     }
 
-    /// Returns the name by which logs and errors call the plugin.
+    /// Returns the name of the plugin in logs and errors.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.0.0.name()
+        &self.core().name
     }
 
-    /// Returns where the plugin is in its life.
+    /// Returns the state of the plugin.
     #[must_use]
     pub fn state(&self) -> PluginState {
-        self.0.0.life.state()
+        self.core().life.state()
     }
 
-    /// Returns how much of what the plugin said had no effect.
+    /// Returns how much of the plugin's output was ignored so far.
     #[must_use]
-    pub fn strays(&self) -> IgnoredInput {
-        self.0.0.ignored_input()
+    pub fn ignored_input(&self) -> IgnoredInput {
+        self.core().life.ignored_input()
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        let Handle(core) = &*self.0;
+        core
+    }
+}
+
+fn stamp() -> Stamp {
+    Stamp {
+        nonce: rand::random(),
+        asked: Instant::now(),
     }
 }
 
@@ -163,36 +184,36 @@ impl fmt::Debug for Plugin {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.close(Duration::ZERO);
+        start_close(&self.0, Duration::ZERO);
     }
 }
 
 impl PluginOptions {
-    /// Sets how long a check may take before it times out; there is no limit unless
-    /// this is called.
+    /// Sets the check timeout; without it checks wait until the plugin ends.
     ///
-    /// The time runs from the latest of: the check was asked, the plugin connected,
-    /// and the plugin settled a check. A busy plugin is not a stuck one.
+    /// The time of a check runs from the latest of three events: the check was asked, the
+    /// plugin connected, the plugin settled another check. So checks of a busy plugin do not
+    /// time out while it works through them.
     #[must_use]
     pub fn check_timeout(mut self, timeout: Duration) -> Self {
         self.check_timeout = Some(timeout);
         self
     }
 
-    /// Sets how long the plugin may take to connect once it is started; 30 s unless
-    /// this is called.
+    /// Sets how long the plugin may take to connect after it was started; 30 s by default.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Sets how many undecided admissions may be out at the plugin at once; 16,384
-    /// unless this is called, and never less than 1. On [`Wire::Grpc`](crate::Wire::Grpc)
-    /// the plugin's own flow control is the limit.
+    /// Sets how many checks may be in flight, sent to the plugin and pending; 16,384 by
+    /// default, and at least 1. Further checks wait in the host. On
+    /// [`Wire::Grpc`](crate::Wire::Grpc) the plugin's own flow control is the limit. The same
+    /// number of metadata calls may wait, on both wires.
     #[must_use]
-    pub fn max_in_flight(mut self, admissions: usize) -> Self {
-        self.max_in_flight = admissions.max(1);
+    pub fn max_in_flight(mut self, checks: usize) -> Self {
+        self.max_in_flight = checks.max(1);
         self
     }
 }
@@ -204,5 +225,16 @@ impl Default for PluginOptions {
             connect_timeout: CONNECT_TIMEOUT,
             max_in_flight: MAX_IN_FLIGHT,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_send_and_sync() {
+        fn assert_send_sync<T: Send + Sync>() {}
+        assert_send_sync::<Plugin>();
     }
 }

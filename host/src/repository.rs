@@ -41,7 +41,7 @@ pub trait Repository: Send + Sync {
 }
 
 /// What a plugin asks for. Nothing in it is validated.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct ListMetadata {
     /// The service that has the package: the host's, or the check's own.

@@ -1,162 +1,149 @@
-//! One conversation with a running plugin: what it says, and what it is told.
+//! The host's side of the exchange with one connected plugin.
 
-mod bound;
 pub(crate) mod grpc;
 mod listing;
 pub(crate) mod stdio;
 
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use admission_proto::Status;
 use admission_proto::wire::PROTOCOL_VERSION;
 use admission_proto::wire::plugin::Admission;
 
-pub(crate) use self::bound::bound;
+pub(crate) use self::listing::bound_status;
 use crate::error_kind::ErrorKind;
 use crate::log::LogLevel;
 use crate::repository::{ListMetadata, MetadataPage};
-use crate::transport::{Exit, Remains};
 
-/// How long the end of what a plugin says and its exit wait for each other, whichever
-/// is seen first.
+/// How long the end of a plugin's output and its exit wait for each other, whichever is
+/// seen first.
 pub(crate) const PARTING: Duration = Duration::from_millis(50);
 
-/// A conversation with a plugin that was started. Dropping it kills the plugin.
-pub(crate) trait Session: Replies + Send {
-    /// Moves what can be moved both ways, and lets the plugin run. Ready if anything
-    /// moved, with what was heard in `events`; else the task is woken when something can.
-    fn poll(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()>;
+/// The streams of one plugin and the protocol on them.
+///
+/// In each round the caller polls `poll_write`, the running plugin, and `poll_read`, in
+/// this order. None of them waits for another: a write that is awaited would deadlock as
+/// soon as both pipes are full.
+pub(crate) trait Session: Send {
+    /// Writes what the plugin accepts. Returns whether anything changed; otherwise the
+    /// task is woken when more can be written.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool;
 
-    /// Returns how many undecided checks may be out at the plugin before it makes sense
-    /// to hand in another, where a wire without a limit of its own has this `window`.
-    fn most_out(&self, window: usize) -> usize;
+    /// Reads a portion of what the plugin sent and appends to `events`. Returns whether
+    /// anything was read; otherwise the task is woken when there is more.
+    fn poll_read(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool;
 
-    /// Asks for a verdict.
-    fn admit(&mut self, admission: Admission);
+    /// Waits, after `process_exited`, until all that the plugin sent before its exit has
+    /// arrived. What it sent last may still be returned by the next `poll_read`.
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Asks the plugin to finish. What it had not been sent yet it does not get.
-    fn finish(&mut self);
+    /// Returns how many checks may be in flight before another should be sent, where a
+    /// wire without flow control of its own allows `max_in_flight`.
+    fn capacity(&self, max_in_flight: usize) -> usize;
 
-    /// Kills the plugin.
-    fn kill(&mut self);
+    /// Sends an admission.
+    fn send_admission(&mut self, admission: Admission);
 
-    /// Stops listening to what the plugin says, for which it is not held up.
-    fn ignore_output(&mut self);
-
-    /// Tells whether the plugin does nothing more, and its exit is sure to follow.
-    fn is_exiting(&self) -> bool;
-
-    /// Waits, once the plugin has exited, until nothing of it is left.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains>;
-}
-
-/// The answers to a plugin's calls for metadata.
-pub(crate) trait Replies {
-    /// Answers a call, unless the plugin is ending or does not wait any more.
+    /// Answers a metadata call, unless the plugin is closing or cancelled the call.
     fn reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>);
 
-    /// Returns how many bytes of answers wait to be written.
+    /// Returns how many bytes of replies wait to be written.
     fn unwritten_replies(&self) -> usize;
+
+    /// Asks the plugin to finish: completes a half-written frame, drops all others and
+    /// ends stdin.
+    fn finish(&mut self);
+
+    /// Discards what the plugin sends from now on. Its output is still read, so that the
+    /// plugin does not block.
+    fn ignore_output(&mut self);
+
+    /// Tells the session that the process has exited.
+    fn process_exited(&mut self);
+
+    /// Quotes the frame that the plugin has sent only in part.
+    fn unfinished_frame(&self) -> Option<String> {
+        None
+    }
 }
 
-/// Takes what must have had its effect when the plugin is told that it was heard. A
-/// session whose wire answers calls hands it in from the task that has heard it.
-pub(crate) trait Hearer: Send + Sync {
-    /// Takes a line of the plugin's log.
-    fn logged(&self, level: LogLevel, message: &str);
+/// Receives what takes effect at once, on the task that received it: over gRPC before the
+/// plugin's RPC is answered.
+pub(crate) trait SessionEvents: Send + Sync {
+    /// Settles a check.
+    fn settle(&self, admission_id: &str, status: Status);
 
-    /// Takes a verdict. Returns whether it has settled a check.
-    fn resolved(&self, admission_id: &str, status: Status) -> bool;
+    /// Logs a line of the plugin.
+    fn log(&self, level: LogLevel, message: &str);
+
+    /// Counts a frame that only a newer protocol defines.
+    fn count_unknown_frame(&self);
 }
 
-/// What was heard from a plugin.
+/// What a plugin sent, for the supervisor to act on.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// It is there and wants admissions. Comes once, before verdicts and calls.
+    /// The plugin asks for admissions. Comes once, before verdicts and metadata calls.
     Connected {
-        /// The protocol it speaks.
+        /// The protocol that it speaks.
         protocol_version: i32,
         /// Free text, for logs.
         plugin_version: String,
     },
-    /// It has judged a check.
-    Resolved {
-        /// What it calls the check; perhaps nothing that we know.
-        admission_id: String,
-        /// The verdict.
-        status: Status,
-    },
-    /// It has settled checks, of which the [`Hearer`] was told.
-    Settled {
-        /// When it settled the last of them.
-        at: Instant,
-    },
-    /// It has logged a line.
-    Log {
-        /// How severe.
-        level: LogLevel,
-        /// The line.
-        message: String,
-    },
-    /// It wants metadata.
+    /// The plugin asks for metadata.
     MetadataCall(MetadataCall),
-    /// It does not wait for the answer to a call any more.
+    /// The plugin cancelled a metadata call.
     CallCancelled {
         /// Names the call.
         call_id: u64,
     },
-    /// It said something that a newer protocol may define.
-    Unknown,
-    /// It will say no more, and may live on. Comes once at most.
+    /// The plugin ended its output and may still run. Comes at most once.
     OutputEnded {
-        /// What that means for checks if it does not exit, either.
+        /// The error of the checks if the plugin does not exit.
         text: &'static str,
     },
-    /// It broke the protocol; nothing it said later is heard.
-    Violation(Violation),
-    /// It has ended; what it had said before was heard. Comes last.
-    Exited {
-        /// How.
-        exit: Exit,
-        /// The frame in the middle of which its output ended, quoted.
-        torn: Option<String>,
-    },
+    /// The session failed. What the plugin sends later is discarded.
+    Failed(SessionError),
 }
 
 /// A call for metadata; answered exactly once.
 #[derive(Debug)]
 pub(crate) struct MetadataCall {
-    /// Names the call in the answer.
+    /// Names the call in the reply.
     pub(crate) call_id: u64,
-    /// What it calls the check that it makes the call for, on a wire where it says that.
+    /// The plugin's name for the check that it makes the call for. `None` on a wire that
+    /// does not carry it.
     pub(crate) admission_id: Option<String>,
     /// The service that is asked.
     pub(crate) service_url: String,
-    /// What is asked, or why that makes no sense.
+    /// The request, or why it is invalid.
     pub(crate) request: Result<ListMetadata, Status>,
 }
 
-/// How a plugin broke the protocol.
+/// Why a session cannot go on.
 #[derive(Debug)]
-pub(crate) struct Violation {
-    /// `Protocol`, or `Stall` for a frame that did not go on.
+pub(crate) struct SessionError {
+    /// Becomes the kind of the plugin's error.
     pub(crate) kind: ErrorKind,
     /// What was seen, and what to do about it.
     pub(crate) text: String,
 }
 
-/// Says that a plugin speaks another version of the protocol.
-pub(crate) fn version_mismatch(version: i32) -> String {
-    format!("unknown protocol version {version}: expecting {PROTOCOL_VERSION}")
-}
-
-impl Violation {
-    /// Describes something that must not be said, or not then.
+impl SessionError {
+    /// Creates the error of a plugin that broke the protocol by `what`.
     pub(crate) fn protocol(what: &str) -> Self {
         Self {
             kind: ErrorKind::Protocol,
             text: format!("the admission plugin broke the protocol: {what}"),
+        }
+    }
+
+    /// Creates the error of a plugin that speaks another version of the protocol.
+    pub(crate) fn version(version: i32) -> Self {
+        Self {
+            kind: ErrorKind::Version,
+            text: format!("unknown protocol version {version}: expecting {PROTOCOL_VERSION}"),
         }
     }
 }

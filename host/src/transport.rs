@@ -1,4 +1,4 @@
-//! How a plugin is started and ended: two byte streams and a handle.
+//! Starting and ending a plugin: two byte streams and the running plugin.
 
 pub(crate) mod native;
 pub(crate) mod stderr;
@@ -18,107 +18,101 @@ use tokio_util::sync::CancellationToken;
 use crate::error_kind::ErrorKind;
 use stderr::StderrLog;
 
-/// Starts a plugin. Implemented by the subprocess and by the component.
+/// Starts a plugin. Implemented for subprocesses and for components.
 pub(crate) trait Launcher: Send + Sync {
-    /// Starts one instance, whose stderr goes to `stderr`.
+    /// Starts the plugin. Its stderr goes to `stderr`.
     ///
     /// Runs no guest code: instantiating a component is the first part of its
-    /// [`Instance::poll_exit`], so that connect timeout and Close cover it.
+    /// [`RunningPlugin::poll_exit`], so that connect timeout and Close cover it.
     ///
-    /// Once `cancel` is cancelled it is ready soon, in whatever way: what cannot be
-    /// given up is finished, and ended by whoever gets it.
+    /// After `cancel` is cancelled this resolves promptly. A launch that cannot be
+    /// interrupted completes, and the caller must kill the plugin.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends whatever it had started, a moment later.
+    /// Dropping the future kills whatever it has started, a moment later.
     fn launch(
         &self,
         stderr: StderrLog,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<Launched, LaunchError>>;
 
-    /// Returns the wire that what it starts speaks on.
+    /// Returns the wire on which the plugin speaks.
     fn wire(&self) -> Wire {
         Wire::Stdio
     }
 }
 
-/// How a plugin and its host speak with each other.
+/// The wire between a plugin and its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Wire {
-    /// In frames over the plugin's stdin and stdout: this project's own.
+    /// Frames over the plugin's stdin and stdout, as `docs/protocol.md` defines them.
     #[default]
     Stdio,
-    /// By gRPC over a port of this machine: that of `cipd`, for plugins made for it.
+    /// gRPC over a local port: the wire of the reference, for plugins built for `cipd`.
     Grpc,
 }
 
 /// A plugin that was started.
 pub(crate) struct Launched {
-    /// What the plugin reads; dropping it is the polite "please finish".
+    /// Its stdin. Dropping it asks the plugin to finish.
     pub(crate) stdin: Pin<Box<dyn AsyncWrite + Send>>,
-    /// What the plugin writes. Once [`Instance::poll_exit`] is ready, it yields what
-    /// was written before the exit, then ends, and is never pending again.
+    /// Its stdout. After [`RunningPlugin::poll_exit`] was ready, it yields what was
+    /// written before the exit, then ends, and is never pending again.
     pub(crate) stdout: Pin<Box<dyn AsyncRead + Send>>,
-    /// Ends it.
-    pub(crate) instance: Box<dyn Instance>,
+    /// Its process, or its guest.
+    pub(crate) process: Box<dyn RunningPlugin>,
 }
 
-/// A running plugin. Dropping it kills.
-pub(crate) trait Instance: Send {
-    /// Waits for the end, and until then takes care of stderr.
+/// A running plugin. Dropping it kills the plugin.
+pub(crate) trait RunningPlugin: Send {
+    /// Waits for the exit, and reads stderr until then.
     ///
     /// For a component this *is* the guest: not polling it pauses it. Must not be
-    /// called again once it was ready.
+    /// called again after it was ready.
     fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit>;
 
-    /// Tells whether the plugin does nothing more, though `poll_exit` may take a moment
-    /// to be ready.
+    /// Returns whether the plugin executes nothing more, though `poll_exit` may be
+    /// pending for a moment.
     fn is_exiting(&self) -> bool {
         false
     }
 
-    /// Waits, once `poll_exit` was ready, until nothing else is left, either. Must not
-    /// be called again once it was ready.
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<Remains> {
-        Poll::Ready(Remains::Nothing)
-    }
-
-    /// Makes `poll_exit` ready soon, with [`Exit::KilledByHost`] unless it ended before.
+    /// Kills the plugin. `poll_exit` becomes ready soon, with [`Exit::KilledByHost`]
+    /// unless the plugin exited before.
     fn kill(&mut self);
-}
 
-/// What is left of a plugin after its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remains {
-    /// Nothing, as far as anybody can tell.
-    Nothing,
-    /// Processes, maybe: there are some that must not be killed, or nobody could look.
-    Processes,
+    /// Waits, after `poll_exit` was ready, until the plugin's descendants are reaped.
+    /// Ready with whether all of them are gone, as far as the host can tell. Must not be
+    /// called again after it was ready.
+    fn poll_reaped(&mut self, _: &mut Context<'_>) -> Poll<bool> {
+        Poll::Ready(true)
+    }
 }
 
 /// How a plugin ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
-    /// It was closed before it was started.
+    /// It was closed before it was started, or could not be started.
     NeverStarted,
-    /// It ended by itself and said that all is well.
+    /// It exited by itself with status 0.
     Success,
-    /// It ended by itself, and not well.
+    /// It exited by itself, and not with status 0.
+    #[non_exhaustive]
     Failed {
         /// The reference's words: `exit status 3`, `signal: killed`, `trap: ...`.
         words: Arc<str>,
-        /// What kind of end it was: a crash, a trap, or a limit that was exceeded.
+        /// A crash, a trap, or a limit that was exceeded.
         kind: ErrorKind,
     },
-    /// It had to be killed.
+    /// The host killed it.
     KilledByHost,
 }
 
 impl Exit {
-    /// Describes an end that was not a success.
+    /// Creates an exit that is not a success.
     pub(crate) fn failed(kind: ErrorKind, words: impl Into<Arc<str>>) -> Self {
         Self::Failed {
             words: words.into(),
@@ -144,29 +138,29 @@ pub(crate) enum LaunchError {
     /// There is no executable to start.
     #[error("need at least one argument (the executable to start)")]
     EmptyCommand,
-    /// The host will not start anything any more.
+    /// The host was closed.
     #[error("failed to launch the plugins grpc server: the plugins host is already closed")]
     HostClosed,
-    /// The server that the plugin was to call does not serve.
+    /// The gRPC server of the host failed.
     #[error("failed to launch the plugins grpc server: {0}")]
     Server(Arc<io::Error>),
-    /// The plugin was closed before it was started.
+    /// The plugin was closed while it was being launched.
     #[error("failed to launch the plugin: it was closed meanwhile")]
     Cancelled,
     /// The system did not start the executable.
     #[error("failed to launch the plugin: {words}")]
     Spawn {
-        /// The reference's words for it.
+        /// The reference's words.
         words: String,
-        /// The system's own.
+        /// The system's error.
         source: io::Error,
     },
-    /// The guard that was to start the executable did not even try.
+    /// The guard failed before it started the executable.
     #[error("failed to launch the plugin: its guard `{}` does not work", program.display())]
     Guard {
-        /// The program that was to be the guard.
+        /// The guard's program.
         program: PathBuf,
-        /// What became of it.
+        /// Why it failed.
         source: io::Error,
     },
     /// The file of a component cannot be read.
@@ -177,10 +171,10 @@ pub(crate) enum LaunchError {
         /// Why not.
         source: io::Error,
     },
-    /// The bytes are not a component that can be run.
+    /// The component cannot be compiled or run.
     #[error("failed to launch the plugin: {0}")]
     Component(String),
-    /// The component asks for what no component gets.
+    /// The component imports what no component is granted.
     #[error(
         "failed to launch the plugin: the component imports what is not part of WASI 0.2: {}",
         names.join(", ")
@@ -192,7 +186,7 @@ pub(crate) enum LaunchError {
 }
 
 impl LaunchError {
-    /// Returns the kind of the error.
+    /// Returns the error's kind.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Imports { .. } => ErrorKind::Import,

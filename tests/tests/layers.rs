@@ -4,11 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the host, from the bottom up. Those of one row do not know each other.
-///
-/// `waker` is a module of the crate `model`, which compiles `sync` for itself.
-const MODULES: [&[&str]; 8] = [
-    &["waker"],
-    &["error_kind", "log", "repository", "sync"],
+const MODULES: [&[&str]; 7] = [
+    &["error_kind", "log", "repository"],
     &["transport"],
     &["error", "source"],
     &["session"],

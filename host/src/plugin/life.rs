@@ -1,139 +1,137 @@
-//! The life of a plugin as its handles and its supervisor share it: its stage, its checks
-//! and the wish for its end, behind one lock.
+//! The life of a plugin, as its handles and its supervisor share it: its state, its checks
+//! and its end, behind one lock.
 //!
-//! Every method locks once and briefly, and settles and wakes after that, because whoever
-//! is woken may ask again at once. No task and no clock: callers say what time it is.
+//! Every method takes the lock once and briefly. Promises are settled and wakers are woken
+//! after that, because a waiter may check again at once. Reads no clock: callers pass the
+//! time.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
 use admission_proto::Pin;
+use futures_util::task::AtomicWaker;
+use tokio::sync::SetOnce;
 
-use super::checks::{CheckId, Checks, Question, Taken};
-use super::origin::Origin;
+use super::IgnoredInput;
+use super::check_cache::{CheckCache, CheckId, Origin, Question, Stamp, Taken};
 use super::promise::Promise;
-use super::state::{PluginState, State};
 use crate::error::{CheckError, PluginError};
-use crate::sync::{AtomicWaker, Mutex, MutexGuard};
+use crate::transport::Exit;
+
+/// The state of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PluginState {
+    /// No check was asked yet, so the plugin was not started.
+    Idle,
+    /// The plugin is being started, or has not connected yet.
+    Launching,
+    /// The plugin is connected.
+    Running,
+    /// The plugin failed. It is killed and reaped, and never started again.
+    Broken,
+    /// The plugin was closed. It is killed if it exceeds its grace, and reaped.
+    Closed,
+}
+
+impl PluginState {
+    /// Returns whether the plugin neither failed nor was closed.
+    fn is_alive(self) -> bool {
+        matches!(self, Self::Idle | Self::Launching | Self::Running)
+    }
+}
 
 /// The life of one plugin.
 pub(crate) struct Life {
     plugin: Arc<str>,
-    /// Checks that may be undecided at once; a further one is settled at once.
-    max_undecided: usize,
     shared: Mutex<Shared>,
-    /// Wakes the supervisor when there is a new order.
+    /// Wakes the supervisor when there may be a new order.
     supervisor: AtomicWaker,
+    /// Set after the plugin is reaped.
+    exit: SetOnce<Exit>,
 }
 
 struct Shared {
-    state: State,
-    checks: Checks,
-    /// Set when somebody wants the plugin closed: when it is to be killed.
+    state: PluginState,
+    checks: CheckCache,
+    /// When the plugin is to be killed. Set when it is closed or broken.
     kill_at: Option<Instant>,
-    /// Verdicts that decided nothing.
-    strays: u64,
+    /// When the plugin connected or last settled a check.
+    last_active: Option<Instant>,
+    ignored: IgnoredInput,
 }
 
-/// What distinguishes a check from every other of the same pin.
-pub(crate) struct Stamp {
-    /// Makes its ID unguessable.
-    pub(crate) nonce: u128,
-    pub(crate) asked: Instant,
-}
-
-/// What asking has led to.
+/// The promise of a check.
 pub(crate) struct Asked {
     pub(crate) promise: Promise,
-    /// Whether the plugin is to be launched for it: true once in a life.
+    /// Whether this check launches the plugin: true once in a life.
     pub(crate) launches: bool,
 }
 
-/// What the supervisor is to do next.
+/// What the supervisor does next.
 pub(crate) enum Order {
-    /// Ask the plugin to finish, and kill it when it has not.
-    End { kill_at: Instant },
+    /// End the session, as the plugin is closed or broken.
+    Close,
     /// Send this check.
     Send(CheckId, Question),
     /// Wait to be woken.
     Wait {
-        /// When the check that waits longest was asked.
-        oldest: Option<Instant>,
+        /// Since when the plugin has settled no check although one was pending.
+        inactive_since: Option<Instant>,
     },
 }
 
-/// A verdict that decided nothing.
-#[derive(Debug)]
-pub(crate) struct Stray {
-    /// How many there were before it.
-    pub(crate) before: u64,
-}
-
 impl Life {
-    /// Creates the life of `plugin`, which was not started yet.
-    pub(crate) fn new(plugin: Arc<str>, max_undecided: usize) -> Self {
+    /// Creates the life of `plugin`, of which at most `max_pending` checks may be pending.
+    pub(crate) fn new(plugin: Arc<str>, max_pending: usize) -> Self {
         Self {
-            plugin,
-            max_undecided,
             shared: Mutex::new(Shared {
-                state: State::Idle,
-                checks: Checks::default(),
+                state: PluginState::Idle,
+                checks: CheckCache::new(Arc::clone(&plugin), max_pending),
                 kill_at: None,
-                strays: 0,
+                last_active: None,
+                ignored: IgnoredInput::default(),
             }),
+            plugin,
             supervisor: AtomicWaker::new(),
+            exit: SetOnce::new(),
         }
     }
 
-    /// Returns the promise of `pin`: the one that is known, a new one, or while no check
-    /// can be taken one that is settled and not kept.
-    ///
-    /// A new check gets its `stamp` under the lock: so times are in the order of checks.
+    /// Checks `pin`, as [`CheckCache::check`] does.
     pub(crate) fn check(&self, pin: &Pin, stamp: impl FnOnce() -> Stamp) -> Asked {
-        let shared = self.lock();
-        if let Some(promise) = shared.checks.get(pin) {
-            return Asked::without_launch(promise.clone());
-        }
-        let pin = pin.clone();
-        self.ask(shared, Question { pin, origin: None }, stamp)
+        let mut shared = self.lock();
+        let (promise, is_new) = shared.checks.check(pin, stamp);
+        self.finish_asking(shared, promise, is_new)
     }
 
-    /// As [`check`](Self::check), but with an origin of its own, which makes the promise a
-    /// new one always, and not kept. Only lent, so that it is not dropped under the lock.
+    /// Checks `pin`, as [`CheckCache::check_uncached`] does.
     pub(crate) fn check_uncached(
         &self,
         pin: &Pin,
         origin: &Arc<Origin>,
         stamp: impl FnOnce() -> Stamp,
     ) -> Asked {
-        let question = Question {
-            pin: pin.clone(),
-            origin: Some(Arc::clone(origin)),
-        };
-        self.ask(self.lock(), question, stamp)
+        let mut shared = self.lock();
+        let (promise, is_new) = shared.checks.check_uncached(pin, origin, stamp);
+        self.finish_asking(shared, promise, is_new)
     }
 
-    fn ask(
+    fn finish_asking(
         &self,
         mut shared: MutexGuard<'_, Shared>,
-        question: Question,
-        stamp: impl FnOnce() -> Stamp,
+        promise: Promise,
+        is_new: bool,
     ) -> Asked {
-        if let Some(error) = shared.state.refusal(&self.plugin) {
-            return Asked::without_launch(Promise::settled(Err(error)));
+        let launches = is_new && shared.state == PluginState::Idle;
+        if launches {
+            shared.state = PluginState::Launching;
         }
-        let pending = shared.checks.undecided();
-        if pending >= self.max_undecided {
-            let plugin = Arc::clone(&self.plugin);
-            let error = CheckError::Overloaded { plugin, pending };
-            return Asked::without_launch(Promise::settled(Err(error)));
-        }
-        let Stamp { nonce, asked } = stamp();
-        let promise = shared.checks.ask(question, nonce, asked, &self.plugin);
-        let launches = shared.state.launch();
         drop(shared);
-        self.supervisor.wake();
+        if is_new {
+            self.supervisor.wake();
+        }
         Asked { promise, launches }
     }
 
@@ -142,120 +140,206 @@ impl Life {
         self.lock().checks.clear();
     }
 
-    /// Aborts what is undecided and asks for the end; of several times to kill at, the
-    /// earliest counts. Returns whether there is nothing to end, as nothing was started.
-    pub(crate) fn close(&self, kill_at: Instant) -> bool {
+    /// Notes that the plugin has connected. Returns whether it was being launched.
+    pub(crate) fn connect(&self, now: Instant) -> bool {
         let mut shared = self.lock();
-        let idle = matches!(shared.state, State::Idle);
-        // From here a new check is settled at once, so nothing slips in.
-        shared.state.close();
-        let undecided = shared.checks.take_undecided();
-        let earliest = shared.kill_at.map_or(kill_at, |other| other.min(kill_at));
-        shared.kill_at = Some(earliest);
-        drop(shared);
-        // Waiters wake now, not after the grace.
-        drop(undecided);
-        self.supervisor.wake();
-        idle
+        let launching = shared.state == PluginState::Launching;
+        if launching {
+            shared.state = PluginState::Running;
+            shared.last_active = Some(now);
+        }
+        launching
     }
 
-    /// Ends the life with an error, which is what undecided and later checks get.
+    /// Ends the life with an error, unless it has ended before: the first error stays. Fails
+    /// the pending checks, and has the plugin killed at `kill_at`.
+    ///
     /// Returns whether the life had not ended before.
-    pub(crate) fn fail(&self, error: &PluginError) -> bool {
+    pub(crate) fn fail(&self, error: &PluginError, kill_at: Instant) -> bool {
         let mut shared = self.lock();
-        let first = shared.state.fail(error);
-        // A life that has ended has no undecided checks.
-        let undecided = shared.checks.take_undecided();
+        if !shared.state.is_alive() {
+            return false;
+        }
+        shared.state = PluginState::Broken;
+        shared.kill_at = Some(kill_at);
+        let pending = shared.checks.refuse(CheckError::Plugin(error.clone()));
         drop(shared);
-        for check in undecided {
+        for check in pending {
             let error = CheckError::Plugin(error.clone());
             check.resolver.resolve(Err(error));
         }
-        first
+        true
     }
 
-    /// Notes that the plugin has connected; returns whether it was being launched.
-    pub(crate) fn connect(&self) -> bool {
-        self.lock().state.connect()
+    /// Marks the life as closed, unless it has ended before, and has the plugin killed at
+    /// `kill_at` or at an earlier time that was set before.
+    ///
+    /// Returns the state before, and the checks that were pending: dropping them aborts
+    /// them.
+    pub(crate) fn close(&self, kill_at: Instant) -> (PluginState, Vec<Taken>) {
+        let mut shared = self.lock();
+        let before = shared.state;
+        let mut pending = Vec::new();
+        if before.is_alive() {
+            shared.state = PluginState::Closed;
+            let plugin = Arc::clone(&self.plugin);
+            pending = shared.checks.refuse(CheckError::Aborted { plugin });
+        }
+        let earliest = shared.kill_at.map_or(kill_at, |other| other.min(kill_at));
+        shared.kill_at = Some(earliest);
+        (before, pending)
     }
 
-    /// Has `waker` woken when there may be a new order. Look for one after that.
+    /// Sets how the plugin exited. The first call counts.
+    pub(crate) fn publish_exit(&self, exit: Exit) {
+        // A supervisor that is dropped publishes too, and may come second.
+        let _first = self.exit.set(exit);
+    }
+
+    /// Waits until the plugin is reaped.
+    pub(crate) async fn exit(&self) -> Exit {
+        self.exit.wait().await.clone()
+    }
+
+    /// Has `waker` woken when there may be a new order. Ask for the order after that.
     pub(crate) fn register(&self, waker: &Waker) {
         self.supervisor.register(waker);
     }
 
-    /// Returns when the plugin is to be killed, once somebody wants it closed.
+    pub(crate) fn wake_supervisor(&self) {
+        self.supervisor.wake();
+    }
+
+    /// Returns when the plugin is to be killed, if it is closed or broken.
     pub(crate) fn kill_at(&self) -> Option<Instant> {
         self.lock().kill_at
     }
 
-    /// Returns what the supervisor is to do, which may have a check sent while fewer than
-    /// `window` are out.
-    pub(crate) fn next_order(&self, window: usize) -> Order {
+    /// Returns what the supervisor does next. It may send checks while fewer than
+    /// `max_in_flight` are in flight.
+    pub(crate) fn next_order(&self, max_in_flight: usize) -> Order {
         let mut shared = self.lock();
-        if let Some(kill_at) = shared.kill_at {
-            return Order::End { kill_at };
+        if !shared.state.is_alive() {
+            return Order::Close;
         }
-        match shared.checks.send_next(window) {
-            Some((id, question)) => Order::Send(id, question),
-            None => Order::Wait {
-                oldest: shared.checks.oldest(),
-            },
+        if let Some((id, question)) = shared.checks.send_next(max_in_flight) {
+            return Order::Send(id, question);
+        }
+        let oldest = shared.checks.oldest();
+        Order::Wait {
+            inactive_since: oldest.map(|asked| shared.last_active.unwrap_or(asked).max(asked)),
         }
     }
 
-    /// Takes the check that a verdict is to settle.
-    ///
-    /// # Errors
-    ///
-    /// If the verdict decides nothing, because no check of this ID was sent or because it
-    /// is settled; this is counted. `None` is an ID that no check can have.
-    pub(crate) fn decide(&self, id: Option<CheckId>) -> Result<Taken, Stray> {
+    /// Removes the check that a verdict settles, if it is in flight, and notes that the
+    /// plugin was active `now`.
+    pub(crate) fn take(&self, id: CheckId, now: Option<Instant>) -> Option<Taken> {
         let mut shared = self.lock();
-        if let Some(check) = id.and_then(|id| shared.checks.decide(id)) {
-            return Ok(check);
+        let taken = shared.checks.take(id)?;
+        shared.last_active = now.max(shared.last_active);
+        Some(taken)
+    }
+
+    /// Removes every pending check that was asked at `cutoff` or before.
+    pub(crate) fn take_expired(&self, cutoff: Instant) -> Vec<Taken> {
+        self.lock().checks.take_expired(cutoff)
+    }
+
+    /// Returns the question of a check for which the plugin makes a metadata call, as
+    /// [`CheckCache::register_call`] does.
+    pub(crate) fn register_call(&self, id: CheckId) -> Option<Question> {
+        self.lock().checks.register_call(id)
+    }
+
+    /// Returns the checks with metadata calls that were settled since the last time.
+    pub(crate) fn take_ended_callers(&self) -> Vec<CheckId> {
+        self.lock().checks.take_ended_callers()
+    }
+
+    /// Counts a verdict that settled nothing. Returns how many there were, or `None` if the
+    /// life has ended: then no verdict settles anything, and none is counted.
+    pub(crate) fn count_ignored_verdict(&self) -> Option<u64> {
+        let mut shared = self.lock();
+        if !shared.state.is_alive() {
+            return None;
         }
-        let before = shared.strays;
-        shared.strays += 1;
-        Err(Stray { before })
+        shared.ignored.verdicts += 1;
+        Some(shared.ignored.verdicts)
     }
 
-    /// Tells whether the check was sent and is undecided.
-    pub(crate) fn is_out(&self, id: CheckId) -> bool {
-        self.lock().checks.is_out(id)
+    /// Counts a frame that only a newer protocol defines.
+    pub(crate) fn count_unknown_frame(&self) {
+        self.lock().ignored.unknown_frames += 1;
     }
 
-    /// Returns the origin that the check has of its own, if it is out and has one.
-    pub(crate) fn origin(&self, id: CheckId) -> Option<Arc<Origin>> {
-        self.lock().checks.origin(id).cloned()
-    }
-
-    /// Takes every undecided check that was asked at `cutoff` or before.
-    pub(crate) fn expire(&self, cutoff: Instant) -> Vec<Taken> {
-        self.lock().checks.expire(cutoff)
+    pub(crate) fn ignored_input(&self) -> IgnoredInput {
+        self.lock().ignored
     }
 
     pub(crate) fn state(&self) -> PluginState {
-        self.lock().state.public()
+        self.lock().state
     }
 
-    /// Returns how many verdicts decided nothing.
-    pub(crate) fn strays(&self) -> u64 {
-        self.lock().strays
-    }
-
-    /// What panics under the lock does so before it changes anything, so a poisoned lock
-    /// is a whole one.
+    /// Code under the lock panics only before it changes anything, so the data of a
+    /// poisoned lock is valid.
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Asked {
-    fn without_launch(promise: Promise) -> Self {
-        Self {
-            promise,
-            launches: false,
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn error(text: &str) -> PluginError {
+        PluginError::for_test("policy".into(), text)
+    }
+
+    #[test]
+    fn a_life_goes_one_way() {
+        let life = Life::new("policy".into(), 2);
+        let now = Instant::now();
+        let launches = |package| {
+            let pin = Pin::new(package, &"a".repeat(40)).expect("a valid pin");
+            let stamp = || Stamp {
+                nonce: 0,
+                asked: now,
+            };
+            life.check(&pin, stamp).launches
+        };
+        assert!(!life.connect(now));
+        assert!(launches("a"));
+        assert!(!launches("a") && !launches("b"));
+        assert!(life.connect(now));
+        assert!(!life.connect(now));
+        let (before, pending) = life.close(now);
+        assert_eq!((before, pending.len()), (PluginState::Running, 2));
+        assert!(!launches("c") && !life.connect(now));
+        assert_eq!(life.close(now).0, PluginState::Closed);
+        assert_eq!(life.state(), PluginState::Closed);
+    }
+
+    #[test]
+    fn the_first_error_stays() {
+        let life = Life::new("policy".into(), 1);
+        let now = Instant::now();
+        assert!(life.fail(&error("first"), now));
+        assert!(!life.fail(&error("second"), now));
+        assert_eq!(life.close(now).0, PluginState::Broken);
+        assert_eq!(life.state(), PluginState::Broken);
+        assert!(!life.connect(now));
+    }
+
+    #[test]
+    fn the_earliest_kill_counts() {
+        let life = Life::new("policy".into(), 1);
+        let now = Instant::now();
+        let at = |second| now + Duration::from_secs(second);
+        for (second, expected) in [(2, 2), (3, 2), (1, 1)] {
+            life.close(at(second));
+            assert_eq!(life.kill_at(), Some(at(expected)));
         }
     }
 }

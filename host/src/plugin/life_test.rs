@@ -13,16 +13,18 @@ use admission_proto::{Code, Pin, Status};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
 
-use self::model::{Answer, Id, MAX_UNDECIDED, Model, PINS, Phase, Reply, Step, one_of, time_of};
-use super::checks::{CheckId, Taken};
-use super::life::{Asked, Life, Order, Stamp, Stray};
-use super::origin::Origin;
-use super::promise::{Outcome, Promise, Wait};
-use super::verdict;
+use self::model::{
+    Answer, FAILED_KILL_AT, Id, MAX_UNDECIDED, Model, PINS, Phase, Reply, Step, one_of, time_of,
+};
+use super::PluginState;
+use super::check_cache::{CheckId, Origin, Stamp, Taken};
+use super::events;
+use super::life::{Asked, Life, Order};
+use super::promise::{Outcome, Promise};
 use crate::error::{CheckError, PluginError};
-use crate::error_kind::ErrorKind;
 use crate::repository::MemoryRepository;
 
 prop_state_machine! {
@@ -44,7 +46,7 @@ struct System {
 
 struct Waiter {
     /// Taken when it gives up.
-    wait: Option<Wait>,
+    wait: Option<BoxFuture<'static, Outcome>>,
     wakes: Arc<Wakes>,
 }
 
@@ -74,7 +76,7 @@ impl StateMachineTest for System {
 
     fn check_invariants(system: &Self, model: &Model) {
         assert_eq!(system.life.state(), model.state);
-        assert_eq!(system.life.strays(), model.strays);
+        assert_eq!(system.life.ignored_input().verdicts, model.strays);
         let kill_at = system.life.kill_at().map(|at| system.seconds(at));
         assert_eq!(kill_at, model.kill_at);
         for (number, check) in model.checks.iter().enumerate() {
@@ -85,8 +87,9 @@ impl StateMachineTest for System {
                 Phase::Settled(answer) => (Some(answer), false),
             };
             assert_eq!(answer, expected);
-            assert_eq!(system.life.is_out(id_of(number)), is_out);
-            let origin = system.life.origin(id_of(number));
+            let question = system.life.register_call(id_of(number));
+            assert_eq!(question.is_some(), is_out);
+            let origin = question.and_then(|question| question.origin);
             assert_eq!(origin.is_some(), is_out && check.anew);
         }
         for (waiter, expected) in system.waiters.iter().zip(&model.waiters) {
@@ -106,18 +109,22 @@ impl System {
             }
             Step::Order { window } => self.order(window),
             Step::Verdict { id, code } => self.verdict(id, code),
-            Step::Connect => Reply::Done(self.life.connect()),
+            Step::Connect => Reply::Done(self.life.connect(self.epoch)),
             Step::Fail { error } => {
-                let error = PluginError::new(&self.plugin, ErrorKind::Crash, error.to_string());
-                Reply::Done(self.life.fail(&error))
+                let error = PluginError::for_test(Arc::clone(&self.plugin), &error.to_string());
+                Reply::Done(self.life.fail(&error, self.at(FAILED_KILL_AT)))
             }
-            Step::Close { kill_at } => Reply::Done(self.life.close(self.at(kill_at))),
+            Step::Close { kill_at } => {
+                let (before, pending) = self.life.close(self.at(kill_at));
+                drop(pending);
+                Reply::Done(before == PluginState::Idle)
+            }
             Step::Clear => {
                 self.life.clear();
                 Reply::Nothing
             }
             Step::Expire { cutoff } => {
-                let expired = self.life.expire(self.at(cutoff));
+                let expired = self.life.take_expired(self.at(cutoff));
                 let count = expired.len();
                 for check in expired {
                     let plugin = Arc::clone(&self.plugin);
@@ -165,9 +172,7 @@ impl System {
 
     fn order(&self, window: usize) -> Reply {
         match self.life.next_order(window) {
-            Order::End { kill_at } => Reply::End {
-                kill_at: self.seconds(kill_at),
-            },
+            Order::Close => Reply::Close,
             Order::Send(id, question) => {
                 let check = (0..self.promises.len()).find(|&number| id_of(number) == id);
                 let pin = (0..PINS).find(|&number| pin_of(number) == question.pin);
@@ -175,8 +180,8 @@ impl System {
                 let anew = question.origin.is_some();
                 Reply::Send { check, pin, anew }
             }
-            Order::Wait { oldest } => Reply::Idle {
-                oldest: oldest.map(|oldest| self.seconds(oldest)),
+            Order::Wait { inactive_since } => Reply::Idle {
+                oldest: inactive_since.map(|since| self.seconds(since)),
             },
         }
     }
@@ -189,15 +194,16 @@ impl System {
             Id::Future => Some(id_of(count)),
             Id::Garbled => None,
         };
-        match self.life.decide(id) {
-            Ok(Taken { resolver, origin }) => {
+        match id.and_then(|id| self.life.take(id, None)) {
+            Some(Taken { resolver, origin }) => {
                 let status = Status::new(Code::from(code), "");
-                let kept = origin.is_none();
-                resolver.resolve(verdict::outcome(&self.plugin, status, kept));
+                let cached = origin.is_none();
+                resolver.resolve(events::outcome(&self.plugin, status, cached));
                 Reply::Done(true)
             }
-            Err(Stray { before }) => {
-                assert_eq!(self.life.strays(), before + 1);
+            None => {
+                let counted = self.life.count_ignored_verdict();
+                assert!(counted.is_none_or(|n| n == self.life.ignored_input().verdicts));
                 Reply::Done(false)
             }
         }
@@ -207,7 +213,7 @@ impl System {
         let Some(check) = one_of(self.promises.len(), check) else {
             return Reply::Nothing;
         };
-        let mut wait = self.promises[check].wait();
+        let mut wait = self.promises[check].wait().boxed();
         let wakes = Arc::new(Wakes(AtomicU64::new(0)));
         let waker = Arc::clone(&wakes).into();
         let pending = match wait.poll_unpin(&mut Context::from_waker(&waker)) {

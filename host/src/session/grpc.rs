@@ -1,7 +1,7 @@
-//! A conversation over the reference's wire: the plugin calls a server of the host.
+//! A session over gRPC: the plugin calls a server of the host.
 //!
-//! Its stdin carries one line, which tells it where to call and with which ticket, and
-//! stays open until it is asked to finish. Its stdout belongs to nobody, and is logged.
+//! The plugin's stdin carries one line, with the port and the ticket, and stays open until
+//! the plugin is asked to finish. Its stdout has no meaning and is logged.
 
 mod connection;
 mod gate;
@@ -24,53 +24,73 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 pub(crate) use self::server::{Registration, Server};
-use super::{Event, PARTING, Replies, Session, listing};
+use super::{Event, PARTING, Session, listing};
 use crate::repository::MetadataPage;
 use crate::transport::stderr::StderrLog;
-use crate::transport::{Exit, Instance, Launched, Remains};
 
 /// Read at once, in bytes.
 const CHUNK: usize = 8 << 10;
 
-/// A plugin, its registration with the server, and its three streams.
+/// The three streams of a plugin and its registration with the server.
 pub(crate) struct GrpcSession {
-    /// `None` once the plugin was asked to finish, or has ended.
+    /// `None` after it was closed.
     stdin: Option<Pin<Box<dyn AsyncWrite + Send>>>,
     handshake: String,
-    /// How much of the handshake is written.
+    /// Bytes of the handshake that are written.
     written: usize,
-    /// `None` once it has ended.
+    /// `None` after end-of-file.
     stdout: Option<Pin<Box<dyn AsyncRead + Send>>>,
     /// Takes the lines of stdout.
     log: StderrLog,
-    instance: Box<dyn Instance>,
     registration: Registration,
+    /// Set when the plugin was asked to finish.
     finishing: bool,
-    /// Kept until what was said before the end has been heard.
-    exit: Option<Exit>,
-    /// How long that is waited for.
+    /// How long the connections of a process that has exited may still deliver calls.
     parting: Pin<Box<Sleep>>,
 }
 
 impl GrpcSession {
-    /// Opens the conversation with a plugin that was registered before. Lines of its
-    /// stdout go to `log`.
-    pub(crate) fn new(launched: Launched, registration: Registration, log: StderrLog) -> Self {
+    /// Opens the session with a plugin that was registered before. Lines of its stdout go
+    /// to `log`.
+    pub(crate) fn new(
+        stdin: Pin<Box<dyn AsyncWrite + Send>>,
+        stdout: Pin<Box<dyn AsyncRead + Send>>,
+        registration: Registration,
+        log: StderrLog,
+    ) -> Self {
         Self {
-            stdin: Some(launched.stdin),
+            stdin: Some(stdin),
             handshake: registration.handshake(),
             written: 0,
-            stdout: Some(launched.stdout),
+            stdout: Some(stdout),
             log,
-            instance: launched.instance,
             registration,
             finishing: false,
-            exit: None,
             parting: Box::pin(tokio::time::sleep(PARTING)),
         }
     }
 
-    /// Returns whether anything was written, or stdin was ended.
+    /// Returns whether anything was read.
+    fn poll_stdout(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(stdout) = &mut self.stdout else {
+            return false;
+        };
+        let mut chunk = [0; CHUNK];
+        let mut buf = ReadBuf::new(&mut chunk);
+        match stdout.as_mut().poll_read(cx, &mut buf) {
+            Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.log.write(buf.filled()),
+            // A read error counts as end-of-file.
+            Poll::Ready(_) => {
+                self.stdout = None;
+                self.log.finish();
+            }
+            Poll::Pending => return false,
+        }
+        true
+    }
+}
+
+impl Session for GrpcSession {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(stdin) = &mut self.stdin else {
             return false;
@@ -84,7 +104,8 @@ impl GrpcSession {
                     self.written += n;
                     wrote = true;
                 }
-                // The plugin reads nothing. Why not, its exit or its silence will tell.
+                // The plugin closed its stdin. Its exit or the connect timeout decides what
+                // that means.
                 Poll::Ready(_) => {
                     self.stdin = None;
                     return true;
@@ -99,70 +120,24 @@ impl GrpcSession {
         wrote
     }
 
-    /// Returns whether the plugin has ended just now.
-    fn poll_exit(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.exit.is_some() {
-            return false;
-        }
-        let Poll::Ready(exit) = self.instance.poll_exit(cx) else {
-            return false;
-        };
-        self.exit = Some(exit);
-        self.stdin = None;
-        // Who shows the ticket from now on is somebody else.
-        self.registration.revoke();
-        self.parting.as_mut().reset(Instant::now() + PARTING);
-        true
+    fn poll_read(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool {
+        let read = self.poll_stdout(cx);
+        let received = self.registration.line.poll_events(cx, events);
+        read || received
     }
 
-    /// Returns whether anything was read.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(stdout) = &mut self.stdout else {
-            return false;
-        };
-        let mut chunk = [0; CHUNK];
-        let mut buf = ReadBuf::new(&mut chunk);
-        match stdout.as_mut().poll_read(cx, &mut buf) {
-            Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.log.write(buf.filled()),
-            // An output that cannot be read has ended.
-            Poll::Ready(_) => {
-                self.stdout = None;
-                self.log.finish();
-            }
-            Poll::Pending => return false,
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stdout.is_some() {
+            return Poll::Pending;
         }
-        true
+        if self.registration.line.is_connected() {
+            return self.parting.as_mut().poll(cx);
+        }
+        Poll::Ready(())
     }
 
-    /// Tells whether all that the plugin had to say has come in, or will not.
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        self.exit.is_some()
-            && self.stdout.is_none()
-            && (!self.registration.line.is_connected() || self.parting.as_mut().poll(cx).is_ready())
-    }
-}
-
-impl Session for GrpcSession {
-    fn poll(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()> {
-        let wrote = self.poll_write(cx);
-        let ended = self.poll_exit(cx);
-        let read = self.poll_read(cx);
-        // Asked before the last events are taken: there are none after them.
-        let over = self.is_over(cx);
-        let heard = self.registration.line.poll_events(cx, events);
-        if let (true, Some(exit)) = (over, &self.exit) {
-            let exit = exit.clone();
-            events.push(Event::Exited { exit, torn: None });
-        }
-        if wrote || ended || read || heard || over {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// There is no limit but the plugin's flow control.
-    fn most_out(&self, _: usize) -> usize {
+    /// The plugin's own flow control is the limit.
+    fn capacity(&self, _: usize) -> usize {
         if self.registration.line.has_room() {
             usize::MAX
         } else {
@@ -170,34 +145,10 @@ impl Session for GrpcSession {
         }
     }
 
-    fn admit(&mut self, admission: Admission) {
+    fn send_admission(&mut self, admission: Admission) {
         self.registration.line.admit(admission);
     }
 
-    /// Ends the stream of admissions and the plugin's stdin.
-    fn finish(&mut self) {
-        self.finishing = true;
-        self.registration.line.finish();
-    }
-
-    fn kill(&mut self) {
-        self.instance.kill();
-    }
-
-    fn ignore_output(&mut self) {
-        self.registration.line.ignore();
-    }
-
-    fn is_exiting(&self) -> bool {
-        self.instance.is_exiting()
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains> {
-        self.instance.poll_gone(cx)
-    }
-}
-
-impl Replies for GrpcSession {
     fn reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
         let answer = listing::answer(page);
         self.registration.line.answer(call_id, answer);
@@ -205,5 +156,22 @@ impl Replies for GrpcSession {
 
     fn unwritten_replies(&self) -> usize {
         self.registration.line.unwritten()
+    }
+
+    /// Ends the stream of admissions, and the plugin's stdin.
+    fn finish(&mut self) {
+        self.finishing = true;
+        self.registration.line.finish();
+    }
+
+    fn ignore_output(&mut self) {
+        self.registration.line.ignore();
+    }
+
+    fn process_exited(&mut self) {
+        self.stdin = None;
+        // Whoever presents the ticket from now on is another process.
+        self.registration.revoke();
+        self.parting.as_mut().reset(Instant::now() + PARTING);
     }
 }

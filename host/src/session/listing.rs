@@ -1,24 +1,27 @@
-//! Calls for metadata and their answers, from the wire's messages and to them.
+//! Metadata calls and their replies, converted from and to the messages of the wire.
 
 use admission_proto::wire::plugin::{ListMetadataRequest, ListMetadataResponse};
 use admission_proto::wire::{Message, cipd};
-use admission_proto::{Code, ObjectRef, Status, frame};
+use admission_proto::{Code, Detail, ObjectRef, Status, frame};
 
-use super::bound;
 use crate::repository::{ListMetadata, MetadataPage};
 
-/// Longest page that every plugin has to accept, in bytes, with room for what a frame has
-/// around it.
+/// Longest page that every plugin must accept, in bytes. Leaves room for the rest of its
+/// frame.
 const MAX_PAGE: usize = frame::PLUGIN_LIMIT - 32;
 
-/// Longest message of a refusal, in bytes. With the details it must fit into the 16 KiB of
-/// headers that many gRPC peers accept, three bytes for one where it is escaped.
+/// Longest message of an error reply, in bytes. With the details it must fit into the 16 KiB
+/// of headers that many gRPC peers accept; escaping may triple its length.
 const MAX_MESSAGE: usize = 2 << 10;
 
-/// Most bytes of details of a refusal.
+/// Most bytes of details of an error reply.
 const MAX_DETAILS: usize = 4 << 10;
 
-/// Reads what is asked.
+/// Room for the notes about both cuts, in bytes. A message may exceed its limit by this, so
+/// that a status that was cut once is not cut again by the next host that passes it on.
+const NOTES: usize = 96;
+
+/// Converts a request, without its service URL.
 ///
 /// # Errors
 ///
@@ -36,12 +39,12 @@ pub(super) fn asked(request: ListMetadataRequest) -> Result<ListMetadata, Status
     })
 }
 
-/// Makes of what a call came to what each wire can say, so that a policy is told the same
-/// over all of them: a page and how many bytes it takes, or why there is none.
+/// Converts a reply into what every wire can carry, so that a policy sees the same over all
+/// of them: a page with its size in bytes, or an error.
 pub(super) fn answer(
     page: Result<MetadataPage, Status>,
 ) -> Result<(ListMetadataResponse, usize), Status> {
-    let page = page.map_err(refusal)?;
+    let page = page.map_err(to_error_reply)?;
     let response = ListMetadataResponse {
         metadata: page
             .metadata
@@ -58,11 +61,53 @@ pub(super) fn answer(
     Err(Status::new(Code::RESOURCE_EXHAUSTED, text))
 }
 
-fn refusal(mut status: Status) -> Status {
-    // gRPC has no others. OK is an error all the same, and must not look like a page.
+fn to_error_reply(mut status: Status) -> Status {
+    // gRPC defines no other codes. OK is an error here, and must not look like a page.
     if !(1..=16).contains(&status.code.number()) {
         status.code = Code::UNKNOWN;
     }
-    bound(&mut status, MAX_MESSAGE, MAX_DETAILS);
+    bound_status(&mut status, MAX_MESSAGE, MAX_DETAILS);
     status
+}
+
+/// Cuts the message after `max_message` bytes, and drops the details if they have more than
+/// `max_details` bytes. The message then says so.
+pub(crate) fn bound_status(status: &mut Status, max_message: usize, max_details: usize) {
+    let size = |detail: &Detail| detail.type_url.len() + detail.value.len();
+    let size: usize = status.details.iter().map(size).sum();
+    let dropped = size > max_details;
+    let length = status.message.len();
+    if length > max_message + if dropped { 0 } else { NOTES } {
+        let end = status.message.floor_char_boundary(max_message);
+        status.message.truncate(end);
+        let note = format!(" (truncated, {length} bytes)");
+        status.message.push_str(&note);
+    }
+    if dropped {
+        status.details.clear();
+        let note = format!(" (details dropped, {size} bytes)");
+        status.message.push_str(&note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_was_cut_is_not_cut_again() {
+        for length in [0, 100, 101, 150, 196, 197, 300, 100_000] {
+            for size in [0, 9, 10, 100_000] {
+                let detail = Detail {
+                    type_url: "t".into(),
+                    value: vec![0; size],
+                };
+                let mut once = Status::denied("x".repeat(length)).with_detail(detail);
+                bound_status(&mut once, 100, 10);
+                let mut twice = once.clone();
+                bound_status(&mut twice, 100, 10);
+                assert_eq!(twice, once, "{length} {size}");
+            }
+        }
+    }
 }

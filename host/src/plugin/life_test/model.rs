@@ -15,6 +15,9 @@ pub(super) const PINS: usize = 6;
 /// Checks that may be undecided at once.
 pub(super) const MAX_UNDECIDED: usize = 4;
 
+/// When a plugin that has failed is killed, unless it is closed with a shorter grace.
+pub(super) const FAILED_KILL_AT: u64 = 5;
+
 /// The codes that verdicts have: an allow, a denial, another one, and one that is none.
 const CODES: [i32; 4] = [0, 9, 7, 12_345];
 
@@ -131,9 +134,7 @@ pub(super) enum Reply {
     },
     /// A promise that is settled and belongs to no check.
     Refused(Answer),
-    End {
-        kill_at: u64,
-    },
+    Close,
     Send {
         check: usize,
         pin: usize,
@@ -220,6 +221,7 @@ impl Model {
             Step::Fail { error } => {
                 let alive = self.end(PluginState::Broken, Answer::Failed(error));
                 if alive {
+                    self.kill_at = Some(FAILED_KILL_AT);
                     self.error = Some(error);
                 }
                 Reply::Done(alive)
@@ -282,8 +284,8 @@ impl Model {
     }
 
     fn order(&mut self, window: usize) -> Reply {
-        if let Some(kill_at) = self.kill_at {
-            return Reply::End { kill_at };
+        if self.kill_at.is_some() {
+            return Reply::Close;
         }
         let in_phase = |phase| self.checks.iter().filter(move |check| check.phase == phase);
         if in_phase(Phase::Out).count() < window
@@ -308,7 +310,8 @@ impl Model {
             self.settle(check, Answer::Verdict(code));
             return Reply::Done(true);
         }
-        self.strays += 1;
+        // After the end no verdict is counted.
+        self.strays += u64::from(self.kill_at.is_none());
         Reply::Done(false)
     }
 

@@ -12,7 +12,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
-use std::time::Instant;
 
 use admission_proto::Status;
 use admission_proto::wire::PROTOCOL_VERSION;
@@ -24,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::admissions::Admissions;
 pub(super) use self::counts::{Claim, Connected, Unwritten};
 use crate::log::LogLevel;
-use crate::session::{Event, Hearer, Violation, version_mismatch};
+use crate::session::{Event, SessionError, SessionEvents};
 
 /// Admissions that wait for the stream. What is beyond them stays with the checks, where
 /// it costs no more, until half of these are taken.
@@ -32,7 +31,7 @@ const QUEUE: usize = 1_024;
 
 /// One plugin as its calls reach it.
 pub(super) struct Line {
-    hearer: Arc<dyn Hearer>,
+    session_events: Arc<dyn SessionEvents>,
     state: Mutex<State>,
     /// Wakes the session when there is something for it.
     session: AtomicWaker,
@@ -54,8 +53,6 @@ struct State {
     events: Vec<Event>,
     /// Bytes of the calls in `events`.
     unseen: usize,
-    /// When the last check was settled, if the session does not know yet.
-    settled: Option<Instant>,
     queue: VecDeque<Admission>,
     /// Whether the session waits for room in the queue.
     full: bool,
@@ -83,9 +80,9 @@ pub(super) type Answer = Result<(ListMetadataResponse, Unwritten), Status>;
 
 // What the plugin does.
 impl Line {
-    pub(super) fn new(hearer: Arc<dyn Hearer>) -> Self {
+    pub(super) fn new(session_events: Arc<dyn SessionEvents>) -> Self {
         Self {
-            hearer,
+            session_events,
             state: Mutex::default(),
             session: AtomicWaker::new(),
             connections: AtomicUsize::new(0),
@@ -129,26 +126,21 @@ impl Line {
         self.session.wake();
         if !speaks_ours {
             // Not FAILED_PRECONDITION, at which the reference's plugins crash.
-            return Err(tonic::Status::aborted(version_mismatch(protocol_version)));
+            return Err(tonic::Status::aborted(
+                SessionError::version(protocol_version).text,
+            ));
         }
         Ok(Admissions(Arc::clone(self)))
     }
 
     pub(super) fn resolve(&self, admission_id: &str, status: Status) {
-        // The guard of the lock must be gone before the check is settled.
-        let ignored = {
-            let state = self.lock();
-            state.deaf || state.stage == Stage::Finishing
-        };
-        if !ignored && self.hearer.resolved(admission_id, status) {
-            self.lock().settled = Some(Instant::now());
-        }
+        self.session_events.settle(admission_id, status);
     }
 
     pub(super) fn log(&self, level: LogLevel, message: &str) {
         let deaf = self.lock().deaf;
         if !deaf {
-            self.hearer.logged(level, message);
+            self.session_events.log(level, message);
         }
     }
 }
@@ -162,13 +154,6 @@ impl Line {
         let before = events.len();
         state.unseen = 0;
         events.append(&mut state.events);
-        if let Some(at) = state.settled.take() {
-            // Not counted as something heard: checks that were settled are no reason
-            // for the session to be polled again.
-            drop(state);
-            events.push(Event::Settled { at });
-            return events.len() > before + 1;
-        }
         events.len() > before
     }
 
@@ -224,8 +209,8 @@ impl Line {
     }
 
     /// Tells the session that the plugin cannot be reached any more.
-    pub(super) fn fail(&self, violation: Violation) {
-        self.lock().events.push(Event::Violation(violation));
+    pub(super) fn fail(&self, error: SessionError) {
+        self.lock().events.push(Event::Failed(error));
         self.session.wake();
     }
 

@@ -17,7 +17,7 @@ use super::line::Line;
 use super::tickets::{Ticket, TicketHash};
 use super::visitor::Visitor;
 use crate::error_kind::ErrorKind;
-use crate::session::{Hearer, Violation};
+use crate::session::{SessionError, SessionEvents};
 use crate::transport::LaunchError;
 
 /// Connections that may be there without a ticket; a further one takes the place of the
@@ -93,7 +93,10 @@ impl Server {
     /// # Errors
     ///
     /// If the server cannot listen, has failed, or was closed.
-    pub(crate) fn register(&self, hearer: Arc<dyn Hearer>) -> Result<Registration, LaunchError> {
+    pub(crate) fn register(
+        &self,
+        events: Arc<dyn SessionEvents>,
+    ) -> Result<Registration, LaunchError> {
         let mut state = self.lines.lock();
         let port = match &state.stage {
             Stage::Listening { port } => *port,
@@ -113,7 +116,7 @@ impl Server {
             },
         };
         let ticket = Ticket::new();
-        let line = Arc::new(Line::new(hearer));
+        let line = Arc::new(Line::new(events));
         state.by_ticket.insert(ticket.hash(), Arc::clone(&line));
         state.plugins += 1;
         Ok(Registration {
@@ -210,7 +213,7 @@ impl Lines {
         let lines: Vec<_> = state.by_ticket.values().cloned().collect();
         drop(state);
         for line in lines {
-            line.fail(Violation {
+            line.fail(SessionError {
                 kind: ErrorKind::Crash,
                 text: text.clone(),
             });

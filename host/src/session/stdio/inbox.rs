@@ -1,77 +1,82 @@
-//! Frames from the plugin: from bytes to events, and what may be said when.
+//! Frames from the plugin: decoding, and which frames are allowed when.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use admission_proto::frame::{self, FrameError};
-use admission_proto::wire::plugin::{LogRequest, ResolveAdmissionRequest};
+use admission_proto::frame;
+use admission_proto::quote_bytes;
+use admission_proto::wire::plugin::ResolveAdmissionRequest;
 use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame};
-use admission_proto::{Status, quote_bytes};
 use bytes::BytesMut;
 
 use crate::error_kind::ErrorKind;
 use crate::log::LogLevel;
-use crate::session::{Event, MetadataCall, Violation, listing};
+use crate::session::{Event, MetadataCall, SessionError, SessionEvents, listing};
 
-/// What was read and is not a whole frame yet.
-#[derive(Debug)]
+/// Decodes frames, applies verdicts and log lines, and turns the others into events.
 pub(super) struct Inbox {
+    events: Arc<dyn SessionEvents>,
+    /// The bytes of an incomplete frame.
     buf: BytesMut,
     /// Longest frame that is accepted, in bytes.
     limit: usize,
     /// When the first byte of the frame in `buf` was read.
     since: Option<Instant>,
-    stage: Stage,
+    accepts: Accepts,
 }
 
+/// Which frames the protocol allows next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Only log lines may come before `list_admissions`.
-    Connecting,
-    Connected,
-    /// What comes is dropped: the protocol was broken, or the host has stopped listening.
-    Ignored,
+enum Accepts {
+    /// Log lines and `list_admissions`.
+    ListAdmissions,
+    /// All but `list_admissions`.
+    Verdicts,
+    /// None: everything is discarded.
+    Nothing,
 }
 
 impl Inbox {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, events: Arc<dyn SessionEvents>) -> Self {
         Self {
+            events,
             buf: BytesMut::new(),
             limit,
             since: None,
-            stage: Stage::Connecting,
+            accepts: Accepts::ListAdmissions,
         }
     }
 
-    /// Takes what was read and adds what it says to `events`.
-    pub(super) fn take(&mut self, bytes: &[u8], events: &mut Vec<Event>) {
-        if self.stage == Stage::Ignored {
+    /// Decodes the frames that `bytes` complete, and adds to `events` what is not applied
+    /// at once.
+    pub(super) fn receive(&mut self, bytes: &[u8], events: &mut Vec<Event>) {
+        if self.accepts == Accepts::Nothing {
             return;
         }
-        let begun = !self.buf.is_empty();
+        let was_incomplete = !self.buf.is_empty();
         self.buf.extend_from_slice(bytes);
         let mut frames = 0;
         loop {
-            match self.next() {
-                Ok(Some(event)) => events.push(event),
-                Ok(None) => break,
-                Err(violation) => {
-                    events.push(Event::Violation(violation));
+            match self.handle_next(events) {
+                Ok(true) => frames += 1,
+                Ok(false) => break,
+                Err(error) => {
+                    events.push(Event::Failed(error));
                     self.ignore();
                     return;
                 }
             }
-            frames += 1;
         }
         if self.buf.is_empty() {
             self.since = None;
-        } else if !begun || frames > 0 {
+        } else if !was_incomplete || frames > 0 {
             self.since = Some(Instant::now());
         }
     }
 
-    /// Drops what comes from now on.
+    /// Discards what comes from now on.
     pub(super) fn ignore(&mut self) {
-        self.stage = Stage::Ignored;
+        self.accepts = Accepts::Nothing;
         self.buf = BytesMut::new();
         self.since = None;
     }
@@ -80,64 +85,95 @@ impl Inbox {
         self.since
     }
 
-    pub(super) fn stall(&self) -> Violation {
-        Violation {
+    /// Describes a plugin that stopped in the middle of a frame.
+    pub(super) fn stall(&self) -> SessionError {
+        SessionError {
             kind: ErrorKind::Stall,
             text: format!(
                 "the admission plugin stopped in the middle of a frame, after {} bytes: {}",
                 self.buf.len(),
-                self.seen()
+                self.quote_buffer()
             ),
         }
     }
 
-    /// Quotes what is there of a frame that will not go on.
-    pub(super) fn torn(&self) -> Option<String> {
-        frame::finish(&self.buf).is_err().then(|| self.seen())
+    /// Quotes an incomplete frame.
+    pub(super) fn unfinished_frame(&self) -> Option<String> {
+        frame::finish(&self.buf)
+            .is_err()
+            .then(|| self.quote_buffer())
     }
 
-    fn next(&mut self) -> Result<Option<Event>, Violation> {
-        let message = frame::take::<PluginFrame>(&mut self.buf, self.limit);
-        let Some(message) = message.map_err(|error| self.bad_frame(&error))? else {
-            return Ok(None);
+    /// Handles the first frame. Returns whether there was a complete one.
+    fn handle_next(&mut self, events: &mut Vec<Event>) -> Result<bool, SessionError> {
+        let message = frame::take::<PluginFrame>(&mut self.buf, self.limit)
+            .map_err(|error| violation(format!("{error}: {}", self.quote_buffer())))?;
+        let Some(message) = message else {
+            return Ok(false);
         };
-        let Some(frame) = message.frame else {
-            return Ok(Some(Event::Unknown));
-        };
-        self.event(frame).map(Some)
+        match message.frame {
+            Some(frame) => self.handle(frame, events)?,
+            None => self.events.count_unknown_frame(),
+        }
+        Ok(true)
     }
 
-    fn event(&mut self, frame: plugin_frame::Frame) -> Result<Event, Violation> {
+    fn handle(
+        &mut self,
+        frame: plugin_frame::Frame,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SessionError> {
         use plugin_frame::Frame;
-        match (self.stage, frame) {
-            (_, Frame::Log(log)) => Ok(log_line(log)),
-            (Stage::Connecting, Frame::ListAdmissions(request)) => {
-                self.stage = Stage::Connected;
-                Ok(Event::Connected {
+        let connected = self.accepts == Accepts::Verdicts;
+        match frame {
+            Frame::Log(log) => {
+                let level = LogLevel::from_severity(&log.severity);
+                self.events.log(level, &log.message);
+            }
+            Frame::ListAdmissions(_) if connected => {
+                return Err(violation("a second list_admissions".into()));
+            }
+            Frame::ListAdmissions(request) => {
+                self.accepts = Accepts::Verdicts;
+                events.push(Event::Connected {
                     protocol_version: request.protocol_version,
                     plugin_version: request.plugin_version,
-                })
+                });
             }
-            (_, Frame::ListAdmissions(_)) => Err(violation("a second list_admissions".into())),
-            (Stage::Connecting, Frame::ResolveAdmission(verdict)) => Err(violation(format!(
-                "a verdict on admission {} before list_admissions",
-                quote(&verdict.admission_id)
-            ))),
-            (Stage::Connecting, Frame::ListMetadata(call)) => Err(violation(format!(
-                "metadata call {} before list_admissions",
-                call.call_id
-            ))),
-            (_, Frame::ResolveAdmission(verdict)) => resolved(verdict),
-            (_, Frame::ListMetadata(call)) => metadata_call(call),
+            Frame::ResolveAdmission(verdict) if connected => self.settle(verdict)?,
+            Frame::ResolveAdmission(verdict) => {
+                return Err(violation(format!(
+                    "a verdict on admission {} before list_admissions",
+                    quote(&verdict.admission_id)
+                )));
+            }
+            Frame::ListMetadata(call) if connected => {
+                events.push(Event::MetadataCall(metadata_call(call)?));
+            }
+            Frame::ListMetadata(call) => {
+                return Err(violation(format!(
+                    "metadata call {} before list_admissions",
+                    call.call_id
+                )));
+            }
         }
+        Ok(())
     }
 
-    fn bad_frame(&self, error: &FrameError) -> Violation {
-        violation(format!("{error}: {}", self.seen()))
+    fn settle(&self, verdict: ResolveAdmissionRequest) -> Result<(), SessionError> {
+        let id = verdict.admission_id;
+        let Some(status) = verdict.status else {
+            return Err(violation(format!(
+                "a verdict on admission {} without a status",
+                quote(&id)
+            )));
+        };
+        self.events.settle(&id, status.into());
+        Ok(())
     }
 
-    /// Quotes what is there, and says what to do about it if it was printed.
-    fn seen(&self) -> String {
+    /// Quotes the buffer, with advice if it seems to be printed text.
+    fn quote_buffer(&self) -> String {
         let hint = if looks_like_text(&self.buf) {
             "; stdout is the wire: log to stderr"
         } else {
@@ -147,64 +183,71 @@ impl Inbox {
     }
 }
 
-fn violation(what: String) -> Violation {
-    Violation::protocol(&what)
+fn violation(what: String) -> SessionError {
+    SessionError::protocol(&what)
 }
 
-fn log_line(log: LogRequest) -> Event {
-    Event::Log {
-        level: LogLevel::from_severity(&log.severity),
-        message: log.message,
-    }
-}
-
-fn resolved(verdict: ResolveAdmissionRequest) -> Result<Event, Violation> {
-    let Some(status) = verdict.status else {
-        return Err(violation(format!(
-            "a verdict on admission {} without a status",
-            quote(&verdict.admission_id)
-        )));
-    };
-    Ok(Event::Resolved {
-        admission_id: verdict.admission_id,
-        status: Status::from(status),
-    })
-}
-
-fn metadata_call(call: ListMetadataCall) -> Result<Event, Violation> {
+fn metadata_call(call: ListMetadataCall) -> Result<MetadataCall, SessionError> {
     let Some(mut request) = call.request else {
         return Err(violation(format!(
             "metadata call {} without a request",
             call.call_id
         )));
     };
-    Ok(Event::MetadataCall(MetadataCall {
+    Ok(MetadataCall {
         call_id: call.call_id,
         admission_id: Some(call.admission_id),
         service_url: std::mem::take(&mut request.service_url),
         request: listing::asked(request),
-    }))
+    })
 }
 
 fn quote(text: &str) -> String {
     quote_bytes(text.as_bytes())
 }
 
-/// Tells whether the bytes seem to have been printed rather than encoded.
+/// Returns whether the bytes seem to be printed text and not a frame.
 ///
-/// A frame has a control character among its first four bytes: the tag of what it
-/// holds, or the tag or length of what that begins with.
+/// A frame has a control character among its first four bytes: a tag or a length.
 fn looks_like_text(bytes: &[u8]) -> bool {
-    let seen = &bytes[..bytes.len().min(4)];
+    let start = &bytes[..bytes.len().min(4)];
     let printable = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
-    seen.len() >= 2 && seen.iter().all(printable)
+    start.len() >= 2 && start.iter().all(printable)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use admission_proto::Status;
+    use admission_proto::wire::plugin::LogRequest;
     use admission_proto::wire::{plugin, rpc};
     use plugin_frame::Frame;
+
+    /// Records what takes effect at once.
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<&'static str>>);
+
+    impl Recorder {
+        fn record(&self, what: &'static str) {
+            self.0.lock().expect("not poisoned").push(what);
+        }
+    }
+
+    impl SessionEvents for Recorder {
+        fn settle(&self, _: &str, _: Status) {
+            self.record("verdict");
+        }
+
+        fn log(&self, _: LogLevel, _: &str) {
+            self.record("log");
+        }
+
+        fn count_unknown_frame(&self) {
+            self.record("unknown");
+        }
+    }
 
     fn bytes(frame: Frame) -> Vec<u8> {
         let mut out = Vec::new();
@@ -226,33 +269,41 @@ mod tests {
         }))
     }
 
-    fn hear(pieces: &[&[u8]]) -> Vec<Event> {
-        let mut inbox = Inbox::new(frame::HOST_LIMIT);
-        let mut events = Vec::new();
-        pieces
-            .iter()
-            .for_each(|piece| inbox.take(piece, &mut events));
-        events
+    fn inbox() -> (Inbox, Arc<Recorder>) {
+        let recorder = Arc::new(Recorder::default());
+        let events = Arc::clone(&recorder) as Arc<dyn SessionEvents>;
+        (Inbox::new(frame::HOST_LIMIT, events), recorder)
     }
 
-    fn violation_of(pieces: &[&[u8]]) -> String {
-        match hear(pieces).pop() {
-            Some(Event::Violation(violation)) => violation.text,
-            other => panic!("not a violation: {other:?}"),
+    /// Returns the events of `pieces`, and what took effect at once.
+    fn receive(pieces: &[&[u8]]) -> (Vec<Event>, Vec<&'static str>) {
+        let (mut inbox, recorder) = inbox();
+        let mut events = Vec::new();
+        for piece in pieces {
+            inbox.receive(piece, &mut events);
+        }
+        let applied = std::mem::take(&mut *recorder.0.lock().expect("not poisoned"));
+        (events, applied)
+    }
+
+    fn error_of(pieces: &[&[u8]]) -> String {
+        match receive(pieces).0.pop() {
+            Some(Event::Failed(error)) => error.text,
+            other => panic!("not an error: {other:?}"),
         }
     }
 
     #[test]
-    fn what_breaks_the_protocol_is_quoted() {
+    fn bytes_that_break_the_protocol_are_quoted() {
         let banner = "hello, world! ".repeat(10);
         assert_eq!(
-            violation_of(&[banner.as_bytes()]),
+            error_of(&[banner.as_bytes()]),
             "the admission plugin broke the protocol: a frame of 104 bytes cannot be decoded: \
              \"hello, world! hello, world! hello, world! hello, world! hello, w\" and 76 more bytes\
              ; stdout is the wire: log to stderr"
         );
         assert_eq!(
-            violation_of(&[&[0]]),
+            error_of(&[&[0]]),
             r#"the admission plugin broke the protocol: a frame is empty: "\x00""#
         );
     }
@@ -260,17 +311,16 @@ mod tests {
     #[test]
     fn only_log_lines_may_come_before_list_admissions() {
         let log = bytes(Frame::Log(LogRequest::default()));
-        assert!(matches!(
-            hear(&[&log, &connect()])[..],
-            [Event::Log { .. }, Event::Connected { .. }]
-        ));
+        let (events, applied) = receive(&[&log, &connect()]);
+        assert!(matches!(events[..], [Event::Connected { .. }]));
+        assert_eq!(applied, ["log"]);
         assert_eq!(
-            violation_of(&[&verdict(None)]),
+            error_of(&[&verdict(None)]),
             r#"the admission plugin broke the protocol: a verdict on admission "id" before list_admissions"#
         );
         let call = bytes(Frame::ListMetadata(ListMetadataCall::default()));
         assert_eq!(
-            violation_of(&[&call]),
+            error_of(&[&call]),
             "the admission plugin broke the protocol: metadata call 0 before list_admissions"
         );
     }
@@ -278,7 +328,7 @@ mod tests {
     #[test]
     fn a_second_list_admissions_is_a_violation() {
         assert_eq!(
-            violation_of(&[&connect(), &connect()]),
+            error_of(&[&connect(), &connect()]),
             "the admission plugin broke the protocol: a second list_admissions"
         );
     }
@@ -286,39 +336,42 @@ mod tests {
     #[test]
     fn a_verdict_without_a_status_is_a_violation() {
         assert_eq!(
-            violation_of(&[&connect(), &verdict(None)]),
+            error_of(&[&connect(), &verdict(None)]),
             r#"the admission plugin broke the protocol: a verdict on admission "id" without a status"#
         );
     }
 
     #[test]
-    fn nothing_is_heard_after_a_violation() {
+    fn nothing_is_received_after_a_violation() {
         let admitted = verdict(Some(rpc::Status::default()));
-        let events = hear(&[&connect(), &[0], &admitted]);
+        let (events, applied) = receive(&[&connect(), &admitted, &[0], &admitted]);
         assert!(matches!(
             events[..],
-            [Event::Connected { .. }, Event::Violation(_)]
+            [Event::Connected { .. }, Event::Failed(_)]
         ));
+        assert_eq!(applied, ["verdict"]);
     }
 
     #[test]
-    fn a_frame_of_the_future_is_told_apart() {
+    fn a_frame_of_a_newer_protocol_is_counted() {
         // Field 15 of the envelope, a varint.
-        assert!(matches!(hear(&[&[2, 0x78, 1]])[..], [Event::Unknown]));
+        let (events, applied) = receive(&[&[2, 0x78, 1]]);
+        assert!(events.is_empty());
+        assert_eq!(applied, ["unknown"]);
     }
 
     #[test]
-    fn a_frame_is_waited_for_from_its_first_byte() {
-        let mut inbox = Inbox::new(frame::HOST_LIMIT);
+    fn the_time_of_a_frame_runs_from_its_first_byte() {
+        let (mut inbox, _) = inbox();
         let mut events = Vec::new();
         let whole = connect();
-        inbox.take(&whole[..1], &mut events);
-        let since = inbox.frame_since().expect("it has begun");
-        inbox.take(&whole[1..3], &mut events);
+        inbox.receive(&whole[..1], &mut events);
+        let since = inbox.frame_since().expect("a frame has begun");
+        inbox.receive(&whole[1..3], &mut events);
         assert_eq!(inbox.frame_since(), Some(since));
-        assert!(inbox.torn().is_some());
-        inbox.take(&whole[3..], &mut events);
+        assert!(inbox.unfinished_frame().is_some());
+        inbox.receive(&whole[3..], &mut events);
         assert_eq!(inbox.frame_since(), None);
-        assert_eq!(inbox.torn(), None);
+        assert_eq!(inbox.unfinished_frame(), None);
     }
 }

@@ -2,24 +2,24 @@
 
 use std::collections::VecDeque;
 
-use admission_proto::wire::stdio::HostFrame;
+use admission_proto::wire::stdio::{HostFrame, ListMetadataReply, host_frame, list_metadata_reply};
 use admission_proto::{Status, frame};
 
-use super::reply_frame;
 use crate::repository::MetadataPage;
+use crate::session::listing;
 
-/// Bytes that are written in one go. No admission is added to a batch beyond it.
+/// Size of one write, in bytes. No frame is added to a batch above it.
 const BATCH: usize = 64 << 10;
 
-/// Whole frames, of which the first may be half written.
+/// Frames that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Whole frames that are being written. Emptied only when all of it is written,
-    /// so it begins with the beginning of a frame.
+    /// Whole frames. Cleared only after all of them are written, so it begins at the
+    /// beginning of a frame.
     batch: Vec<u8>,
     /// Where in `batch` each frame begins.
     starts: Vec<usize>,
-    /// How much of `batch` is written.
+    /// Bytes of `batch` that are written.
     written: usize,
     /// Replies that are not in the batch yet, one frame each.
     replies: VecDeque<Vec<u8>>,
@@ -29,20 +29,28 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Adds a frame to the batch.
-    pub(super) fn push(&mut self, message: &HostFrame) {
+    pub(super) fn push(&mut self, frame: host_frame::Frame) {
         self.starts.push(self.batch.len());
-        frame::encode(message, &mut self.batch);
+        frame::encode(&HostFrame { frame: Some(frame) }, &mut self.batch);
     }
 
-    /// Adds a reply, behind the replies that wait already.
+    /// Adds the reply to a metadata call, behind the replies that wait already.
     pub(super) fn push_reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
-        let mut frame = Vec::new();
-        frame::encode(&reply_frame(call_id, page), &mut frame);
-        self.reply_bytes += frame.len();
-        self.replies.push_back(frame);
+        let result = match listing::answer(page) {
+            Ok((page, _)) => list_metadata_reply::Result::Page(page),
+            Err(status) => list_metadata_reply::Result::Status(status.into()),
+        };
+        let reply = host_frame::Frame::ListMetadataReply(ListMetadataReply {
+            call_id,
+            result: Some(result),
+        });
+        let mut bytes = Vec::new();
+        frame::encode(&HostFrame { frame: Some(reply) }, &mut bytes);
+        self.reply_bytes += bytes.len();
+        self.replies.push_back(bytes);
     }
 
-    /// Tells whether the batch takes another admission.
+    /// Returns whether the batch takes another admission.
     pub(super) fn has_room(&self) -> bool {
         self.batch.len() < BATCH
     }
@@ -52,7 +60,7 @@ impl Outbox {
         self.reply_bytes
     }
 
-    /// Returns what is to be written next, or nothing.
+    /// Returns the next bytes to write, if there are any.
     pub(super) fn next(&mut self) -> Option<&[u8]> {
         while self.has_room()
             && let Some(reply) = self.replies.pop_front()
@@ -65,7 +73,7 @@ impl Outbox {
         (!rest.is_empty()).then_some(rest)
     }
 
-    /// Notes that `n` bytes of what [`next`](Self::next) has returned are written.
+    /// Removes the first `n` bytes of those that [`next`](Self::next) returned.
     pub(super) fn advance(&mut self, n: usize) {
         self.written += n;
         if self.written == self.batch.len() {
@@ -75,8 +83,8 @@ impl Outbox {
         }
     }
 
-    /// Drops every frame of which nothing is written yet.
-    pub(super) fn keep_only_begun(&mut self) {
+    /// Drops every frame except one that is half written.
+    pub(super) fn keep_half_written(&mut self) {
         let begun = self.starts.partition_point(|&start| start < self.written);
         if let Some(&end) = self.starts.get(begun) {
             self.batch.truncate(end);
@@ -92,34 +100,32 @@ impl Outbox {
 mod tests {
     use super::*;
     use admission_proto::wire::plugin::Admission;
-    use admission_proto::wire::stdio::host_frame;
 
-    fn admission(id: &str) -> HostFrame {
-        HostFrame {
-            frame: Some(host_frame::Frame::Admission(Admission {
-                admission_id: id.into(),
-                ..Admission::default()
-            })),
-        }
+    fn admission(id: &str) -> host_frame::Frame {
+        host_frame::Frame::Admission(Admission {
+            admission_id: id.into(),
+            ..Admission::default()
+        })
     }
 
     fn encoded(id: &str) -> Vec<u8> {
+        let frame = Some(admission(id));
         let mut out = Vec::new();
-        frame::encode(&admission(id), &mut out);
+        frame::encode(&HostFrame { frame }, &mut out);
         out
     }
 
     #[test]
-    fn finishing_keeps_the_frame_that_is_half_written_and_no_other() {
+    fn finishing_keeps_only_the_half_written_frame() {
         let first = encoded("first");
         for (written, kept) in [(0, 0), (1, first.len()), (first.len(), first.len())] {
             let mut outbox = Outbox::default();
-            outbox.push(&admission("first"));
-            outbox.push(&admission("second"));
+            outbox.push(admission("first"));
+            outbox.push(admission("second"));
             outbox.push_reply(1, Ok(MetadataPage::default()));
             outbox.next().expect("there is something to write");
             outbox.advance(written);
-            outbox.keep_only_begun();
+            outbox.keep_half_written();
             let rest = outbox.next().unwrap_or_default();
             assert_eq!(rest, &first[written..kept], "after {written} bytes");
         }
@@ -129,7 +135,7 @@ mod tests {
     fn replies_wait_while_the_batch_is_full() {
         let mut outbox = Outbox::default();
         while outbox.has_room() {
-            outbox.push(&admission("x"));
+            outbox.push(admission("x"));
         }
         outbox.push_reply(1, Ok(MetadataPage::default()));
         let batch = outbox.next().expect("a batch").len();
@@ -140,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_fits_no_frame_is_an_error_for_the_plugin() {
+    fn a_page_that_exceeds_a_frame_becomes_an_error_reply() {
         let mut outbox = Outbox::default();
         let mut entry = admission_proto::InstanceMetadata::default();
         entry.value = vec![0; frame::PLUGIN_LIMIT];

@@ -10,7 +10,7 @@ use super::instance::Keeper;
 use super::process::{Process, Watch};
 use super::spawn::{self, Pipes};
 use crate::error_kind::ErrorKind;
-use crate::transport::{Exit, Remains};
+use crate::transport::Exit;
 
 /// A child whose group is killed with it. Dropping it kills and reaps.
 pub(super) struct Child(Process);
@@ -74,8 +74,8 @@ impl Keeper for WatchedChild {
     }
 
     /// Is ready at once: of those that have left the group nothing is known.
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<Remains> {
-        Poll::Ready(Remains::Nothing)
+    fn poll_reaped(&mut self, _: &mut Context<'_>) -> Poll<bool> {
+        Poll::Ready(true)
     }
 
     fn kill(&mut self) {

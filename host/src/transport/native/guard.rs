@@ -44,7 +44,6 @@ use rustix::stdio;
 
 use super::ended::Ended;
 use super::spawn;
-use crate::transport::Remains;
 use children::{Deaths, dead_child};
 use descendants::{Processes, Toll};
 use report::Report;
@@ -83,9 +82,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return fail(&host, Report::NotStarted(errno(&error))),
     };
     report(&host, Report::Started(plugin.as_raw_pid()));
-    match guard.see_off(plugin, &host) {
-        Remains::Nothing => ExitCode::SUCCESS,
-        Remains::Processes => ExitCode::FAILURE,
+    if guard.see_off(plugin, &host) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -156,7 +156,7 @@ struct Guard {
 impl Guard {
     /// Waits for the end of the plugin, which leads its group, or of the host; then ends
     /// everything.
-    fn see_off(&self, plugin: Pid, host: &UnixStream) -> Remains {
+    fn see_off(&self, plugin: Pid, host: &UnixStream) -> bool {
         if self.wait(plugin, host) == Ending::ByHost {
             // By itself too: it may have moved to another group.
             let _gone = kill_process(plugin, Signal::KILL);
@@ -201,20 +201,21 @@ impl Guard {
         false
     }
 
-    /// Ends all descendants, however many start more of them meanwhile.
-    fn end_the_rest(&self) -> Remains {
+    /// Ends all descendants, however many start more of them meanwhile. Returns whether none
+    /// is left.
+    fn end_the_rest(&self) -> bool {
         loop {
             self.deaths.forget();
             loop {
                 match dead_child() {
                     Ok(Some(dead)) => reap(dead),
                     Ok(None) => break,
-                    Err(_) => return Remains::Nothing,
+                    Err(_) => return true,
                 }
             }
             // What cannot be read for want of memory can be later.
             if let Ok(Toll::OutOfReach) = self.processes.kill_descendants() {
-                return Remains::Processes;
+                return false;
             }
             let mut death = [PollFd::new(&self.deaths, PollFlags::IN)];
             // Whatever comes of it, it is looked again.

@@ -27,7 +27,7 @@ use super::process::{Process, Watch};
 use super::spawn::{self, Pipes};
 use super::stat::Stat;
 use crate::error_kind::ErrorKind;
-use crate::transport::{Exit, LaunchError, Remains};
+use crate::transport::{Exit, LaunchError};
 
 /// How long a guard may take to start the plugin. One that works needs milliseconds;
 /// this is for a program that was named by mistake and does something else.
@@ -208,12 +208,9 @@ impl Keeper for Guarded {
     }
 
     /// The guard ends when nothing else is left, or says so by its exit status.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains> {
+    fn poll_reaped(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         ready!(self.exited.poll_exited(cx, &self.process));
-        Poll::Ready(match self.process.reap() {
-            Some(Ended::Exited(0)) => Remains::Nothing,
-            _ => Remains::Processes,
-        })
+        Poll::Ready(matches!(self.process.reap(), Some(Ended::Exited(0))))
     }
 
     fn kill(&mut self) {

@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 use super::output::{Output, Rest};
 use super::spawn::Pipes;
 use crate::transport::stderr::StderrLog;
-use crate::transport::{Exit, Instance, Launched, Remains};
+use crate::transport::{Exit, Launched, RunningPlugin};
 
 /// Keeps a subprocess until its end: the host itself, or a guard. Dropping it kills.
 pub(super) trait Keeper: Send + 'static {
@@ -23,7 +23,7 @@ pub(super) trait Keeper: Send + 'static {
 
     /// Waits, after the exit, until nothing is left. Must not be called again once it
     /// was ready.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains>;
+    fn poll_reaped(&mut self, cx: &mut Context<'_>) -> Poll<bool>;
 
     /// Makes `poll_exit` ready soon.
     fn kill(&mut self);
@@ -46,7 +46,7 @@ pub(super) fn launched<K: Keeper>(
     Ok(Launched {
         stdin: Box::pin(pipe::Sender::from_owned_fd(pipes.stdin)?),
         stdout: Box::pin(stdout),
-        instance: Box::new(instance),
+        process: Box::new(instance),
     })
 }
 
@@ -58,7 +58,7 @@ struct NativeInstance<K> {
     rest: Arc<Rest>,
 }
 
-impl<K: Keeper> Instance for NativeInstance<K> {
+impl<K: Keeper> RunningPlugin for NativeInstance<K> {
     fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
         self.read_stderr(cx);
         let exit = std::task::ready!(self.keeper.poll_exit(cx));
@@ -73,8 +73,8 @@ impl<K: Keeper> Instance for NativeInstance<K> {
         self.keeper.is_exiting()
     }
 
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Remains> {
-        self.keeper.poll_gone(cx)
+    fn poll_reaped(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.keeper.poll_reaped(cx)
     }
 
     fn kill(&mut self) {

@@ -16,7 +16,7 @@ use super::pipe::{HostReader, HostWriter, Pipe};
 use super::sandbox::Guest;
 use super::stdio::{GuestStderr, GuestStdin, GuestStdout};
 use crate::transport::stderr::StderrLog;
-use crate::transport::{Exit, Instance, LaunchError, Launched};
+use crate::transport::{Exit, LaunchError, Launched, RunningPlugin};
 
 /// Ticks until the guest is looked at: it is at every one.
 const NEXT_TICK: u64 = 1;
@@ -68,7 +68,7 @@ pub(super) fn start(
     Ok(Launched {
         stdin: Box::pin(HostWriter::new(stdin)),
         stdout: Box::pin(HostReader::new(stdout)),
-        instance: Box::new(instance),
+        process: Box::new(instance),
     })
 }
 
@@ -121,7 +121,7 @@ struct Running {
     _ticker: Arc<Ticker>,
 }
 
-impl Instance for WasmInstance {
+impl RunningPlugin for WasmInstance {
     fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
         let Some(running) = &mut self.running else {
             return Poll::Ready(Exit::KilledByHost);

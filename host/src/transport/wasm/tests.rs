@@ -73,7 +73,7 @@ async fn launch(bytes: Vec<u8>) -> Launched {
 }
 
 async fn ended(launched: &mut Launched) -> Exit {
-    poll_fn(|cx| launched.instance.poll_exit(cx)).await
+    poll_fn(|cx| launched.process.poll_exit(cx)).await
 }
 
 async fn exit_of(bytes: Vec<u8>) -> Exit {

@@ -22,7 +22,7 @@ impl Wake for Woken {
 /// Polls once, and expects that it goes on.
 async fn poll_once(launched: &mut Launched) {
     poll_fn(|cx| {
-        assert!(launched.instance.poll_exit(cx).is_pending());
+        assert!(launched.process.poll_exit(cx).is_pending());
         Poll::Ready(())
     })
     .await;
@@ -95,7 +95,7 @@ async fn a_guest_answers_what_it_is_sent_and_ends_with_its_stdin() {
         let mut received = [0; 4];
         tokio::select! {
             read = launched.stdout.read_exact(&mut received) => read.map(drop).unwrap(),
-            exit = poll_fn(|cx| launched.instance.poll_exit(cx)) => panic!("{exit}"),
+            exit = poll_fn(|cx| launched.process.poll_exit(cx)) => panic!("{exit}"),
         }
         assert_eq!(received, sent);
     }
@@ -132,7 +132,7 @@ async fn what_was_written_before_the_end_can_be_read_after_it() {
     let mut launched = launch(echo()).await;
     launched.stdin.write_all(b"verdict").await.unwrap();
     poll_once(&mut launched).await;
-    launched.instance.kill();
+    launched.process.kill();
     assert_eq!(ended(&mut launched).await, Exit::KilledByHost);
     let mut rest = Vec::new();
     launched.stdout.read_to_end(&mut rest).await.unwrap();
@@ -161,14 +161,14 @@ async fn a_spinning_guest_lets_the_session_have_its_turn_and_can_be_killed() {
     let mut launched = launch(running("(loop (br 0)) unreachable")).await;
     poll_once(&mut launched).await;
     poll_once(&mut launched).await;
-    launched.instance.kill();
+    launched.process.kill();
     assert_eq!(ended(&mut launched).await, Exit::KilledByHost);
 }
 
 #[tokio::test]
 async fn a_guest_that_never_ran_can_be_killed() {
     let mut launched = launch(echo()).await;
-    launched.instance.kill();
+    launched.process.kill();
     assert_eq!(ended(&mut launched).await, Exit::KilledByHost);
 }
 
@@ -178,9 +178,9 @@ async fn killing_wakes_whoever_waits_for_the_end() {
     let woken = Arc::new(Woken::default());
     let waker = Arc::clone(&woken).into();
     let mut cx = Context::from_waker(&waker);
-    assert!(launched.instance.poll_exit(&mut cx).is_pending());
+    assert!(launched.process.poll_exit(&mut cx).is_pending());
     assert!(!woken.0.load(Ordering::Relaxed));
-    launched.instance.kill();
+    launched.process.kill();
     assert!(woken.0.load(Ordering::Relaxed));
 }
 
@@ -247,7 +247,7 @@ async fn a_guest_that_sleeps_for_ever_waits_and_can_be_killed() {
             (export "wasi:cli/run@0.2.0" (instance $command)))"#);
     let mut launched = launch(component).await;
     poll_once(&mut launched).await;
-    launched.instance.kill();
+    launched.process.kill();
     assert_eq!(ended(&mut launched).await, Exit::KilledByHost);
 }
 

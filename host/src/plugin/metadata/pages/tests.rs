@@ -84,7 +84,7 @@ fn frame_length(page: MetadataPage) -> usize {
 }
 
 #[test]
-fn what_fits_stays_one_page() {
+fn a_listing_that_fits_stays_one_page() {
     let pager = pager();
     for sizes in [&[][..], &[0], &[512 << 10; 6]] {
         let pages = pages(&pager, &open(&pager, 0, sizes));
@@ -93,7 +93,7 @@ fn what_fits_stays_one_page() {
 }
 
 #[test]
-fn a_page_is_cut_by_bytes() {
+fn a_page_is_cut_by_size() {
     let pager = pager();
     let pages = pages(&pager, &open(&pager, 100, &[512 << 10; 32]));
     assert_eq!(lengths(&pages), [6, 6, 6, 6, 6, 2]);
@@ -115,7 +115,7 @@ fn a_page_has_no_more_entries_than_the_plugin_wants() {
 }
 
 #[test]
-fn an_entry_that_fits_no_frame_is_a_page_of_its_own() {
+fn an_entry_that_exceeds_a_frame_is_a_page_of_its_own() {
     let pager = pager();
     let pages = pages(&pager, &open(&pager, 0, &[1, frame::PLUGIN_LIMIT, 1]));
     assert_eq!(lengths(&pages), [1, 1, 1]);
@@ -141,7 +141,7 @@ fn a_place_is_found_again_in_a_fresh_answer() {
 }
 
 #[test]
-fn a_place_in_what_has_changed_is_an_error() {
+fn a_place_in_a_changed_page_is_an_error() {
     let pager = pager();
     let (first, _) = pager
         .page(&open(&pager, 7, &[1; 15]), None)
@@ -179,7 +179,7 @@ fn a_token_that_the_repository_repeats_is_an_error() {
 }
 
 #[test]
-fn tokens_of_others_are_left_as_they_are() {
+fn foreign_tokens_are_not_changed() {
     let (ours, other) = (pager(), Pager::new(8));
     let (page, _) = other
         .page(&open(&other, 7, &[1; 15]), None)
@@ -190,7 +190,7 @@ fn tokens_of_others_are_left_as_they_are() {
 }
 
 #[test]
-fn what_begins_like_a_token_of_the_host_and_is_none_is_refused() {
+fn a_malformed_token_of_the_host_is_refused() {
     let pager = pager();
     for rest in ["", "1", "1-2", "x-2-t", "1-x-t", "-1-2-t"] {
         let mut request = request(0, &format!("{}{rest}", pager.mark));
@@ -223,7 +223,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn the_pages_of_a_page_are_the_page_and_each_fits(
+    fn the_pages_of_a_listing_are_complete_and_each_fits(
         sizes in sizes(),
         page_size in prop_oneof![Just(0), 1..50],
     ) {
@@ -239,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_kept_holds_no_more_than_it_may_and_gives_the_same_pages(
+    fn a_kept_listing_is_bounded_and_returns_the_same_pages(
         sizes in sizes(),
         seen in 0..40_usize,
         max in 0..(8_usize << 20),

@@ -6,14 +6,14 @@ const MIB: usize = 1 << 20;
 
 struct Fixture {
     pager: Pager,
-    rests: Rests,
+    kept: KeptListings,
 }
 
 impl Fixture {
     fn new() -> Self {
         Self {
             pager: Pager::new(7),
-            rests: Rests::default(),
+            kept: KeptListings::new(),
         }
     }
 
@@ -30,41 +30,37 @@ impl Fixture {
     }
 
     /// Answers the first page of a package and keeps the rest; returns the next call.
-    fn begin(&mut self, package: &str, entries: &[usize], check: CheckId) -> Waiting {
+    fn begin(&mut self, package: &str, entries: &[usize], check: CheckId) -> Call {
         let listing = self.open(package, entries);
         let (page, seen) = self.pager.page(&listing, None).expect("a page");
-        self.rests.keep(listing, seen, Some(check));
+        self.kept.keep(listing, seen, Some(check));
         self.next(&page, check).expect("a page follows")
     }
 
-    fn next(&self, page: &MetadataPage, check: CheckId) -> Option<Waiting> {
+    fn next(&self, page: &MetadataPage, check: CheckId) -> Option<Call> {
         let mut request = request("");
         request.page_token.clone_from(&page.next_page_token);
         let place = self.pager.locate(&mut request).expect("a token");
-        place.map(|place| Waiting {
-            call_id: 1,
-            check: Some(check),
-            place: Some(place),
-        })
+        place.map(|place| Call { place, check })
     }
 
-    fn page(&mut self, package: &str, call: &Waiting) -> Option<MetadataPage> {
-        self.rests.page(&self.pager, &request(package), call)
+    fn page(&mut self, package: &str, call: &Call) -> Option<MetadataPage> {
+        let request = request(package);
+        self.kept
+            .page(&self.pager, &request, call.place, Some(call.check))
     }
 
     fn holds_nothing(&self) -> bool {
-        let Rests {
-            by_version,
-            by_use,
-            by_check,
-            bytes,
-            ..
-        } = &self.rests;
-        assert_eq!(by_version.len(), by_use.len());
-        assert_eq!(by_version.len(), by_check.len());
-        assert_eq!(by_version.is_empty(), *bytes == 0);
-        by_version.is_empty()
+        assert_eq!(self.kept.listings.is_empty(), self.kept.bytes == 0);
+        self.kept.listings.is_empty()
     }
+}
+
+/// A call that goes on at a place.
+#[derive(Clone, Copy)]
+struct Call {
+    place: Place,
+    check: CheckId,
 }
 
 /// Asks for one entry at a time.
@@ -85,7 +81,7 @@ fn check(number: u8) -> CheckId {
 }
 
 #[test]
-fn what_is_left_of_a_page_is_handed_out_piece_by_piece() {
+fn a_kept_listing_is_returned_page_by_page() {
     let mut fixture = Fixture::new();
     let mut call = fixture.begin("a", &[1, 2, 3], check(1));
     for last in [false, true] {
@@ -101,26 +97,27 @@ fn what_is_left_of_a_page_is_handed_out_piece_by_piece() {
 }
 
 #[test]
-fn what_is_left_of_one_services_page_is_not_handed_out_for_anothers() {
+fn a_listing_of_one_service_does_not_answer_for_another() {
     let mut fixture = Fixture::new();
     let call = fixture.begin("a", &[1, 2], check(1));
     let mut elsewhere = request("a");
     elsewhere.service_url = "https://other.example.com".into();
-    let page = fixture.rests.page(&fixture.pager, &elsewhere, &call);
+    let kept = &mut fixture.kept;
+    let page = kept.page(&fixture.pager, &elsewhere, call.place, None);
     assert_eq!(page, None);
     assert!(fixture.page("a", &call).is_some());
 }
 
 #[test]
-fn a_page_that_is_done_leaves_nothing() {
+fn a_listing_without_further_entries_is_not_kept() {
     let mut fixture = Fixture::new();
     let listing = fixture.open("a", &[1]);
-    fixture.rests.keep(listing, 1, Some(check(1)));
+    fixture.kept.keep(listing, 1, Some(check(1)));
     assert!(fixture.holds_nothing());
 }
 
 #[test]
-fn the_least_recently_used_rest_is_dropped_for_a_new_one() {
+fn the_least_recently_used_listing_is_dropped_for_a_new_one() {
     let mut fixture = Fixture::new();
     let a = fixture.begin("a", &[1, 14], check(1));
     let b = fixture.begin("b", &[1, 14], check(1));
@@ -129,52 +126,54 @@ fn the_least_recently_used_rest_is_dropped_for_a_new_one() {
     assert!(fixture.page("b", &b).is_none());
     assert!(fixture.page("a", &a).is_some());
     assert!(fixture.page("c", &c).is_some());
-    assert!(fixture.rests.bytes <= MAX_KEPT);
+    assert!(fixture.kept.bytes <= MAX_KEPT);
 }
 
 #[test]
-fn of_a_rest_that_is_too_large_the_beginning_is_kept() {
+fn the_beginning_of_a_listing_that_is_too_large_is_kept() {
     let mut fixture = Fixture::new();
     let call = fixture.begin("a", &[1, 20, 20, 20], check(1));
-    assert!(fixture.rests.bytes <= MAX_KEPT);
+    assert!(fixture.kept.bytes <= MAX_KEPT);
     let page = fixture.page("a", &call).expect("kept");
     let next = fixture.next(&page, check(1)).expect("there is more");
     assert!(fixture.page("a", &next).is_none());
     // Nothing at all of an entry that is too large alone.
     let mut fixture = Fixture::new();
     let listing = fixture.open("a", &[1, 33]);
-    fixture.rests.keep(listing, 1, Some(check(1)));
+    fixture.kept.keep(listing, 1, Some(check(1)));
     assert!(fixture.holds_nothing());
 }
 
 #[test]
-fn a_rest_ends_with_the_check_that_has_used_it_last() {
+fn a_listing_is_dropped_with_the_check_that_used_it_last() {
     let mut fixture = Fixture::new();
     let call = fixture.begin("a", &[1, 1], check(1));
-    let other = Waiting {
-        check: Some(check(2)),
+    let version = call.place.version;
+    let other = Call {
+        check: check(2),
         ..call
     };
     assert!(fixture.page("a", &other).is_some());
-    fixture.rests.end(check(1));
+    fixture.kept.end(version, check(1));
     assert!(fixture.page("a", &other).is_some());
-    assert!(fixture.rests.checks().eq([check(2)]));
-    fixture.rests.end(check(2));
+    fixture.kept.end(version, check(2));
     assert!(fixture.page("a", &other).is_none());
     assert!(fixture.holds_nothing());
 }
 
 #[test]
-fn a_rest_is_no_answer_to_another_page_size() {
+fn a_kept_listing_does_not_answer_another_page_size() {
     let mut fixture = Fixture::new();
     let call = fixture.begin("a", &[1, 1], check(1));
     let mut other = request("a");
     other.page_size = 2;
-    assert!(fixture.rests.page(&fixture.pager, &other, &call).is_none());
+    let kept = &mut fixture.kept;
+    let page = kept.page(&fixture.pager, &other, call.place, None);
+    assert!(page.is_none());
 }
 
 #[test]
-fn a_place_in_one_package_is_none_in_another() {
+fn a_place_in_one_package_is_not_valid_in_another() {
     let mut fixture = Fixture::new();
     let call = fixture.begin("a", &[1, 1], check(1));
     fixture.begin("b", &[1, 1], check(1));
@@ -183,12 +182,12 @@ fn a_place_in_one_package_is_none_in_another() {
 }
 
 #[test]
-fn a_fresh_answer_takes_the_place_of_what_is_left_of_it() {
+fn a_fresh_answer_replaces_the_kept_listing() {
     let mut fixture = Fixture::new();
     fixture.begin("a", &[1, 10], check(1));
-    let bytes = fixture.rests.bytes;
+    let bytes = fixture.kept.bytes;
     fixture.begin("a", &[1, 10], check(2));
-    assert_eq!(fixture.rests.bytes, bytes);
-    fixture.rests.end(check(2));
-    assert!(fixture.holds_nothing());
+    assert_eq!(fixture.kept.bytes, bytes);
+    let (_, kept) = fixture.kept.listings.peek_lru().expect("it is kept");
+    assert_eq!(kept.check, Some(check(2)));
 }

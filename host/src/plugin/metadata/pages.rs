@@ -1,10 +1,9 @@
-//! Pages cut to what a frame takes and the plugin wants, and the tokens between them.
+//! Pages that fit a frame and the page size, and the page tokens of the host.
 //!
-//! The real service ignores the page size, answers everything at once and knows no
-//! page tokens. So a page of the repository is cut here, and where the plugin goes on
-//! is told by a token of the host. Such a token holds all that is needed to find the
-//! place again in a fresh answer of the repository: what is kept of an answer is a
-//! cache, and can be dropped at any time.
+//! The real service ignores the page size, returns everything at once and has no page
+//! tokens. So the host cuts the repository's page. Its own tokens contain all that is needed
+//! to find the place again in a fresh answer of the repository: a listing that is kept is
+//! only a cache.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -12,39 +11,35 @@ use admission_proto::{Code, InstanceMetadata, Status, frame, quote_bytes};
 
 use crate::repository::{ListMetadata, MetadataPage};
 
-/// Most bytes of entries in one page, as they stand in its frame. Leaves half a MiB of
-/// the frame to what stands around them, which is mostly the token.
+/// Most bytes of entries in one page, encoded. Leaves half a MiB of the frame for the rest,
+/// which is mostly the token.
 const MAX_PAGE: usize = frame::PLUGIN_LIMIT - (512 << 10);
 
-/// Most bytes that an entry takes in a frame beside its texts and its value: tags,
-/// lengths and a time.
-const AROUND_ENTRY: usize = 64;
-
-/// Makes and reads the tokens of one plugin.
+/// Cuts pages, and makes and reads the page tokens of one plugin.
 pub(super) struct Pager {
-    /// Begins each token. Nobody else can know it, so none of the repository's begins
-    /// with it.
+    /// Every token of the host begins with it. It is random, so no token of the repository
+    /// does.
     mark: String,
-    /// Makes versions, which nobody can aim at.
+    /// Random keys, so that a plugin cannot construct equal versions.
     keys: RandomState,
 }
 
-/// Where the plugin wants to go on in a page of the repository.
+/// A place in a page of the repository, as a token of the host names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The page that it has seen the beginning of.
+    /// The page of which the plugin has seen the beginning.
     pub(super) version: u64,
-    /// How many entries it has seen.
+    /// How many entries the plugin has seen.
     offset: usize,
 }
 
 /// A page of the repository, or the part of it that is kept.
 pub(super) struct Listing {
-    /// What the repository was asked.
+    /// The request that it answers.
     request: ListMetadata,
-    /// Hash of the question and of all entries of the page.
+    /// Hash of the request and of all entries of the page.
     version: u64,
-    /// Which entry of the page is the first of `entries`.
+    /// Index in the page of the first of `entries`.
     start: usize,
     entries: Vec<InstanceMetadata>,
     /// How many entries the page has.
@@ -62,12 +57,12 @@ impl Pager {
         }
     }
 
-    /// Reads the token of a request. If it is the host's, what is left in the request
-    /// is the repository's token for the page in which the place is.
+    /// Returns the place that the request's token names, if it is a token of the host, and
+    /// replaces it by the repository's token for the page in which the place is.
     ///
     /// # Errors
     ///
-    /// INVALID_ARGUMENT for what begins like a token of the host and is none.
+    /// INVALID_ARGUMENT for a malformed token of the host.
     pub(super) fn locate(&self, request: &mut ListMetadata) -> Result<Option<Place>, Status> {
         let Some(token) = request.page_token.strip_prefix(&self.mark) else {
             return Ok(None);
@@ -79,12 +74,12 @@ impl Pager {
         Ok(Some(place))
     }
 
-    /// Takes the repository's answer to `request`.
+    /// Creates the listing of the repository's answer to `request`.
     ///
     /// # Errors
     ///
-    /// INTERNAL if the next page is to be asked for with the token that this one was
-    /// asked for with: there would be no end.
+    /// INTERNAL if the token of the next page is the token of this page: the pages would
+    /// have no end.
     pub(super) fn open(
         &self,
         request: ListMetadata,
@@ -105,14 +100,14 @@ impl Pager {
         })
     }
 
-    /// Returns what the plugin gets at `place`, or from the beginning, and which entry
-    /// comes after that.
+    /// Returns the plugin's page at `place`, or the first one, and the index of the entry
+    /// that follows it.
     ///
     /// # Errors
     ///
-    /// ABORTED if the plugin has seen the beginning of another page than this:
-    /// going on could skip entries or repeat them. INVALID_ARGUMENT for a place that
-    /// no token of the host names.
+    /// ABORTED if the repository's page has changed since the plugin has seen its beginning:
+    /// entries could be skipped or repeated. INVALID_ARGUMENT for a place that no token of
+    /// the host names.
     pub(super) fn page(
         &self,
         listing: &Listing,
@@ -143,7 +138,7 @@ impl Pager {
             instance,
             keys,
             page_token,
-            // It cuts the entries and does not choose them.
+            // It does not change which entries the page has.
             page_size: _,
         } = request;
         self.keys
@@ -160,37 +155,34 @@ impl Pager {
 }
 
 impl Listing {
-    /// Returns what tells the page from others and from what it was before.
+    /// Returns the hash that identifies the page and its contents.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
-    /// Tells whether it answers `request`, and has the entry at `place`.
+    /// Returns whether it answers `request` and contains the entry at `place`.
     pub(super) fn has(&self, request: &ListMetadata, place: Place) -> bool {
         let offsets = self.start..self.start + self.entries.len();
         self.request == *request && self.version == place.version && offsets.contains(&place.offset)
     }
 
-    /// Drops the entries before `start`, and at the end as many as it takes to hold no
-    /// more than `max` bytes. Returns how many bytes it holds, or `None` if no entry
-    /// is left.
+    /// Drops the entries before `start`, and the last ones until the listing holds at most
+    /// `max` bytes. Returns how many bytes it holds, or `None` if no entry is left.
     pub(super) fn shrink(&mut self, start: usize, max: usize) -> Option<usize> {
         self.entries.drain(..start - self.start);
         self.start = start;
-        let mut size = self.size_around();
-        let fitting = self.entries.iter().take_while(|entry| {
-            size += size_in_memory(entry);
-            size <= max
-        });
-        let fitting = fitting.count();
+        let mut bytes = size_of::<Self>() + self.request.size() + self.next_page_token.capacity();
+        let mut fitting = 0;
+        for entry in &self.entries {
+            if bytes + size(entry) > max {
+                break;
+            }
+            bytes += size(entry);
+            fitting += 1;
+        }
         self.entries.truncate(fitting);
         self.entries.shrink_to_fit();
-        let entries: usize = self.entries.iter().map(size_in_memory).sum();
-        (fitting > 0).then_some(self.size_around() + entries)
-    }
-
-    fn size_around(&self) -> usize {
-        size_of::<Self>() + self.request.size() + self.next_page_token.capacity()
+        (fitting > 0).then_some(bytes)
     }
 }
 
@@ -202,24 +194,15 @@ fn page_length(entries: &[InstanceMetadata], page_size: i32) -> usize {
     };
     let mut bytes = 0;
     let fitting = entries.iter().take(most).take_while(|entry| {
-        bytes += size_in_frame(entry);
+        bytes += size(entry);
         bytes <= MAX_PAGE
     });
     fitting.count().max(1).min(entries.len())
 }
 
-/// Returns the most bytes that an entry takes in a frame.
-fn size_in_frame(entry: &InstanceMetadata) -> usize {
-    entry.key.len()
-        + entry.value.len()
-        + entry.content_type.len()
-        + entry.fingerprint.len()
-        + entry.attached_by.len()
-        + AROUND_ENTRY
-}
-
-/// Returns how many bytes an entry holds.
-fn size_in_memory(entry: &InstanceMetadata) -> usize {
+/// Returns how many bytes of memory an entry holds. Its encoded size is not larger: tags,
+/// lengths and a time take less than the struct itself.
+fn size(entry: &InstanceMetadata) -> usize {
     entry.key.capacity()
         + entry.value.capacity()
         + entry.content_type.capacity()
@@ -228,7 +211,7 @@ fn size_in_memory(entry: &InstanceMetadata) -> usize {
         + size_of::<InstanceMetadata>()
 }
 
-/// Reads what follows the mark: the place, and the repository's token.
+/// Splits a token without its mark into the place and the repository's token.
 fn read_token(token: &str) -> Option<(Place, &str)> {
     let (version, token) = token.split_once('-')?;
     let (offset, token) = token.split_once('-')?;

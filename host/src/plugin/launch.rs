@@ -1,0 +1,62 @@
+//! Launching a plugin and opening the session with it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio_util::sync::CancellationToken;
+
+use super::close::grace_over;
+use super::core::Core;
+use super::events::PluginEvents;
+use super::running::Running;
+use crate::session::grpc::GrpcSession;
+use crate::session::stdio::StdioSession;
+use crate::session::{Session, SessionEvents};
+use crate::transport::stderr::StderrLog;
+use crate::transport::{LaunchError, Launched, Wire};
+
+/// Launches the plugin and opens the session.
+///
+/// # Errors
+///
+/// Also if the plugin was closed and its grace is over.
+pub(super) async fn launch(core: &Arc<Core>) -> Result<Running, LaunchError> {
+    if core.services.closed.load(Ordering::SeqCst) {
+        return Err(LaunchError::HostClosed);
+    }
+    let stderr = StderrLog::new(Arc::clone(&core.name));
+    let plugin_events = Arc::new(PluginEvents::new(Arc::clone(core)));
+    let session_events = Arc::clone(&plugin_events) as Arc<dyn SessionEvents>;
+    let (session, process): (Box<dyn Session>, _) = match core.launcher.wire() {
+        Wire::Stdio => {
+            let launched = start(core, stderr.clone()).await?;
+            let Launched { stdin, stdout, .. } = launched;
+            let hello = core.services.hello();
+            let session = StdioSession::new(stdin, stdout, hello, session_events);
+            (Box::new(session), launched.process)
+        }
+        Wire::Grpc => {
+            // Before the plugin is started: it needs a server, and its ticket is valid when
+            // it first reads it.
+            let registration = core.services.grpc.register(session_events)?;
+            let launched = start(core, stderr.clone()).await?;
+            let Launched { stdin, stdout, .. } = launched;
+            let log = StderrLog::new(Arc::clone(&core.name));
+            let session = GrpcSession::new(stdin, stdout, registration, log);
+            (Box::new(session), launched.process)
+        }
+    };
+    Ok(Running::new(session, process, stderr, plugin_events))
+}
+
+async fn start(core: &Core, stderr: StderrLog) -> Result<Launched, LaunchError> {
+    let cancel = CancellationToken::new();
+    let mut launching = core.launcher.launch(stderr, cancel.clone());
+    tokio::select! {
+        biased;
+        launched = &mut launching => return launched,
+        () = grace_over(&core.life) => {}
+    }
+    cancel.cancel();
+    launching.await
+}
