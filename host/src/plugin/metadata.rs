@@ -6,7 +6,7 @@
 mod kept;
 mod pages;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -78,10 +78,8 @@ struct Question {
 
 /// A question that the repository is being asked.
 struct Fetch {
-    /// The calls that share it, and some that have ended since.
-    calls: VecDeque<u64>,
-    /// How many of them have not ended.
-    waiting: usize,
+    /// The calls that share it.
+    calls: BTreeSet<u64>,
     abort: AbortHandle,
 }
 
@@ -92,7 +90,7 @@ struct Arrived {
     question: Arc<Question>,
     listing: Result<Listing, Status>,
     /// The calls that are not answered yet, and some that have ended since.
-    calls: VecDeque<u64>,
+    calls: BTreeSet<u64>,
     /// For the last call that got a page: how many entries it has seen, and its check.
     seen: Option<(usize, Option<CheckId>)>,
 }
@@ -255,14 +253,10 @@ impl MetadataCalls {
             let fetch = fetch.or_insert_with(|| {
                 let (abort, running) = start_fetch(question);
                 self.running.push(running);
-                Fetch {
-                    calls: VecDeque::new(),
-                    waiting: 0,
-                    abort,
-                }
+                let calls = BTreeSet::new();
+                Fetch { calls, abort }
             });
-            fetch.calls.push_back(call_id);
-            fetch.waiting += 1;
+            fetch.calls.insert(call_id);
         }
         started
     }
@@ -296,7 +290,7 @@ impl MetadataCalls {
             && let Some(arrived) = self.arrived.front_mut()
         {
             answered = true;
-            let Some(call_id) = arrived.calls.pop_front() else {
+            let Some(call_id) = arrived.calls.pop_first() else {
                 let arrived = self.arrived.pop_front();
                 if let Some((Ok(listing), Some((seen, check)))) =
                     arrived.map(|arrived| (arrived.listing, arrived.seen))
@@ -366,16 +360,13 @@ impl MetadataCalls {
         if let Some(of_check) = call.check.and_then(|check| self.checks.get_mut(&check)) {
             of_check.calls.remove(&call_id);
         }
-        let fetch = self.fetches.get_key_value(&call.question);
-        // Another fetch may ask the same since the call's own has ended.
-        if fetch.is_some_and(|(question, _)| Arc::ptr_eq(question, &call.question))
-            && let Some(fetch) = self.fetches.get_mut(&call.question)
+        // Another fetch may ask the same, of which the call is not a part.
+        if let Some(fetch) = self.fetches.get_mut(&call.question)
+            && fetch.calls.remove(&call_id)
+            && fetch.calls.is_empty()
         {
-            fetch.waiting -= 1;
-            if fetch.waiting == 0 {
-                fetch.abort.abort();
-                self.fetches.remove(&call.question);
-            }
+            fetch.abort.abort();
+            self.fetches.remove(&call.question);
         }
     }
 }
