@@ -80,7 +80,7 @@ impl Plugin {
     /// other pin gets a promise that is settled with the reason and is not cached.
     #[must_use]
     pub fn check_admission(&self, pin: &Pin) -> Promise {
-        self.start_if_first(self.core().life.check(pin, stamp))
+        self.check(pin, None)
     }
 
     /// Asks the plugin whether `pin`, a package of the service at `service_url`, may be
@@ -102,14 +102,18 @@ impl Plugin {
             service_url: service_url.into(),
             repository,
         });
-        self.start_if_first(self.core().life.check_uncached(pin, &origin, stamp))
+        self.check(pin, Some(&origin))
     }
 
-    fn start_if_first(&self, asked: Asked) -> Promise {
-        if asked.launches {
+    fn check(&self, pin: &Pin, origin: Option<&Arc<Origin>>) -> Promise {
+        let Asked { promise, launches } = self.core().life.check(pin, origin, || Stamp {
+            nonce: rand::random(),
+            asked: Instant::now(),
+        });
+        if launches {
             supervisor::spawn(Arc::clone(self.core()));
         }
-        asked.promise
+        promise
     }
 
     /// Forgets every promise that is settled: the next check of its pin asks the plugin
@@ -163,13 +167,6 @@ impl Plugin {
     fn core(&self) -> &Arc<Core> {
         let Handle(core) = &*self.0;
         core
-    }
-}
-
-fn stamp() -> Stamp {
-    Stamp {
-        nonce: rand::random(),
-        asked: Instant::now(),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::error::CheckError;
 use crate::repository::Repository;
 
 /// The promises of one plugin, and the checks that are pending.
+#[derive(Default)]
 pub(crate) struct CheckCache {
     plugin: Arc<str>,
     /// Checks that may be pending at once.
@@ -93,49 +94,24 @@ impl CheckCache {
         Self {
             plugin,
             max_pending,
-            refusal: None,
-            promises: HashMap::new(),
-            pending: BTreeMap::new(),
-            next: 0,
-            unsent: 0,
-            in_flight: 0,
-            ended_callers: Vec::new(),
+            ..Self::default()
         }
     }
 
-    /// Returns the promise of a check of `pin`, and whether it is a new check.
+    /// Returns the promise of a check of `pin`, and whether it is a new check. With an
+    /// `origin`, the check is uncached.
     ///
     /// A new check takes its `stamp` only now, so that times are in the order of numbers.
-    pub(crate) fn check(&mut self, pin: &Pin, stamp: impl FnOnce() -> Stamp) -> (Promise, bool) {
-        if let Some(promise) = self.promises.get(pin) {
-            return (promise.clone(), false);
-        }
-        let question = Question {
-            pin: pin.clone(),
-            origin: None,
-        };
-        let (promise, is_new) = self.add(question, stamp);
-        if is_new {
-            self.promises.insert(pin.clone(), promise.clone());
-        }
-        (promise, is_new)
-    }
-
-    /// Returns the promise of an uncached check, and whether it was accepted.
-    pub(crate) fn check_uncached(
+    pub(crate) fn check(
         &mut self,
         pin: &Pin,
-        origin: &Arc<Origin>,
+        origin: Option<&Arc<Origin>>,
         stamp: impl FnOnce() -> Stamp,
     ) -> (Promise, bool) {
-        let question = Question {
-            pin: pin.clone(),
-            origin: Some(Arc::clone(origin)),
-        };
-        self.add(question, stamp)
-    }
-
-    fn add(&mut self, question: Question, stamp: impl FnOnce() -> Stamp) -> (Promise, bool) {
+        let cached = origin.is_none();
+        if cached && let Some(promise) = self.promises.get(pin) {
+            return (promise.clone(), false);
+        }
         if let Some(error) = &self.refusal {
             return (Promise::settled(Err(error.clone())), false);
         }
@@ -146,6 +122,13 @@ impl CheckCache {
             return (Promise::settled(Err(error)), false);
         }
         let (promise, resolver) = Promise::new(plugin);
+        if cached {
+            self.promises.insert(pin.clone(), promise.clone());
+        }
+        let question = Question {
+            pin: pin.clone(),
+            origin: origin.cloned(),
+        };
         let Stamp { nonce, asked } = stamp();
         let check = Pending {
             question,
@@ -307,12 +290,12 @@ mod tests {
 
         fn ask(&mut self, package: &str, second: u64) -> Promise {
             let stamp = self.stamp(second);
-            self.checks.check(&pin(package), stamp).0
+            self.checks.check(&pin(package), None, stamp).0
         }
 
         fn ask_uncached(&mut self, origin: &Arc<Origin>, package: &str, second: u64) -> Promise {
             let stamp = self.stamp(second);
-            self.checks.check_uncached(&pin(package), origin, stamp).0
+            self.checks.check(&pin(package), Some(origin), stamp).0
         }
 
         fn admit(&mut self, id: CheckId) {

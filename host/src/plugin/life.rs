@@ -99,31 +99,16 @@ impl Life {
         }
     }
 
-    /// Checks `pin`, as [`CheckCache::check`] does.
-    pub(crate) fn check(&self, pin: &Pin, stamp: impl FnOnce() -> Stamp) -> Asked {
-        let mut shared = self.lock();
-        let (promise, is_new) = shared.checks.check(pin, stamp);
-        self.finish_asking(shared, promise, is_new)
-    }
-
-    /// Checks `pin`, as [`CheckCache::check_uncached`] does.
-    pub(crate) fn check_uncached(
+    /// Checks `pin`, as [`CheckCache::check`] does. `origin` is only borrowed, so that it is
+    /// not dropped under the lock.
+    pub(crate) fn check(
         &self,
         pin: &Pin,
-        origin: &Arc<Origin>,
+        origin: Option<&Arc<Origin>>,
         stamp: impl FnOnce() -> Stamp,
     ) -> Asked {
         let mut shared = self.lock();
-        let (promise, is_new) = shared.checks.check_uncached(pin, origin, stamp);
-        self.finish_asking(shared, promise, is_new)
-    }
-
-    fn finish_asking(
-        &self,
-        mut shared: MutexGuard<'_, Shared>,
-        promise: Promise,
-        is_new: bool,
-    ) -> Asked {
+        let (promise, is_new) = shared.checks.check(pin, origin, stamp);
         let launches = is_new && shared.state == PluginState::Idle;
         if launches {
             shared.state = PluginState::Launching;
@@ -307,7 +292,7 @@ mod tests {
                 nonce: 0,
                 asked: now,
             };
-            life.check(&pin, stamp).launches
+            life.check(&pin, None, stamp).launches
         };
         assert!(!life.connect(now));
         assert!(launches("a"));

@@ -102,10 +102,10 @@ impl StateMachineTest for System {
 impl System {
     fn step(&mut self, step: Step) -> Reply {
         match step {
-            Step::Ask { pin } => self.ask(|life, stamp| life.check(&pin_of(pin), stamp)),
+            Step::Ask { pin } => self.ask(pin, None),
             Step::AskAnew { pin } => {
                 let origin = Arc::clone(&self.origin);
-                self.ask(|life, stamp| life.check_uncached(&pin_of(pin), &origin, stamp))
+                self.ask(pin, Some(&origin))
             }
             Step::Order { window } => self.order(window),
             Step::Verdict { id, code } => self.verdict(id, code),
@@ -145,14 +145,13 @@ impl System {
         }
     }
 
-    fn ask(&mut self, ask: impl FnOnce(&Life, Box<dyn FnOnce() -> Stamp>) -> Asked) -> Reply {
+    fn ask(&mut self, pin: usize, origin: Option<&Arc<Origin>>) -> Reply {
         let number = self.promises.len();
-        let asked = self.at(time_of(number));
-        let stamp = move || Stamp {
+        let stamp = || Stamp {
             nonce: nonce_of(number),
-            asked,
+            asked: self.at(time_of(number)),
         };
-        let asked = ask(&self.life, Box::new(stamp));
+        let asked = self.life.check(&pin_of(pin), origin, stamp);
         let Asked { promise, launches } = asked;
         let known = self
             .promises
