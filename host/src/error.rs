@@ -155,10 +155,12 @@ impl From<Failure> for PluginError {
 }
 
 #[cfg(test)]
-impl PluginError {
-    pub(crate) fn for_test(plugin: Arc<str>, text: &str) -> Self {
-        Self::from(Failure {
-            plugin,
+pub(crate) mod testing {
+    use super::*;
+
+    pub(crate) fn plugin_error(text: &str) -> PluginError {
+        PluginError::from(Failure {
+            plugin: "policy".into(),
             kind: ErrorKind::Crash,
             text: text.to_owned(),
             exit: None,

@@ -136,13 +136,10 @@ impl PluginLog {
 const TARGET: &str = "admission_host::plugin";
 
 fn emit(plugin: &str, level: LogLevel, line: &str, cut: usize) {
+    let cut_bytes = (cut > 0).then_some(cut);
     macro_rules! event {
         ($level:expr) => {
-            if cut == 0 {
-                tracing::event!(target: TARGET, $level, plugin, "{line}")
-            } else {
-                tracing::event!(target: TARGET, $level, plugin, cut_bytes = cut, "{line}")
-            }
+            tracing::event!(target: TARGET, $level, plugin, cut_bytes, "{line}")
         };
     }
     match level {

@@ -277,10 +277,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    fn error(text: &str) -> PluginError {
-        PluginError::for_test("policy".into(), text)
-    }
+    use crate::error::testing::plugin_error;
 
     #[test]
     fn a_life_goes_one_way() {
@@ -310,8 +307,8 @@ mod tests {
     fn the_first_error_stays() {
         let life = Life::new("policy".into(), 1);
         let now = Instant::now();
-        assert!(life.fail(&error("first"), now));
-        assert!(!life.fail(&error("second"), now));
+        assert!(life.fail(&plugin_error("first"), now));
+        assert!(!life.fail(&plugin_error("second"), now));
         assert_eq!(life.close(now).0, PluginState::Broken);
         assert_eq!(life.state(), PluginState::Broken);
         assert!(!life.connect(now));

@@ -24,7 +24,8 @@ use super::check_cache::{CheckId, Origin, Stamp, Taken};
 use super::events;
 use super::life::{Asked, Life, Order};
 use super::promise::{Outcome, Promise};
-use crate::error::{CheckError, PluginError};
+use crate::error::CheckError;
+use crate::error::testing::plugin_error;
 use crate::repository::MemoryRepository;
 
 prop_state_machine! {
@@ -111,7 +112,7 @@ impl System {
             Step::Verdict { id, code } => self.verdict(id, code),
             Step::Connect => Reply::Done(self.life.connect(self.epoch)),
             Step::Fail { error } => {
-                let error = PluginError::for_test(Arc::clone(&self.plugin), &error.to_string());
+                let error = plugin_error(&error.to_string());
                 Reply::Done(self.life.fail(&error, self.at(FAILED_KILL_AT)))
             }
             Step::Close { kill_at } => {
