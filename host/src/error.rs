@@ -17,7 +17,6 @@ use crate::transport::{Exit, LaunchError};
 pub enum CheckError {
     /// The plugin decided that the pin must not be deployed: `FAILED_PRECONDITION`.
     #[error("{}", escape(&status.message))]
-    #[non_exhaustive]
     Denied {
         /// Name of the plugin.
         plugin: Arc<str>,
@@ -26,7 +25,6 @@ pub enum CheckError {
     },
     /// The plugin could not decide: any other status but OK.
     #[error("{}", escape(&status.message))]
-    #[non_exhaustive]
     PolicyError {
         /// Name of the plugin.
         plugin: Arc<str>,
@@ -35,14 +33,12 @@ pub enum CheckError {
     },
     /// The plugin was closed before it settled the check.
     #[error("the admission plugin is terminating")]
-    #[non_exhaustive]
     Aborted {
         /// Name of the plugin.
         plugin: Arc<str>,
     },
     /// The plugin did not settle the check in time.
     #[error("the admission plugin did not answer within {}s", after.as_secs_f64())]
-    #[non_exhaustive]
     TimedOut {
         /// Name of the plugin.
         plugin: Arc<str>,
@@ -51,7 +47,6 @@ pub enum CheckError {
     },
     /// Too many checks are pending.
     #[error("too many admission checks are pending: {pending}")]
-    #[non_exhaustive]
     Overloaded {
         /// Name of the plugin.
         plugin: Arc<str>,
@@ -83,6 +78,40 @@ pub(crate) struct Failure {
 }
 
 impl CheckError {
+    /// Creates the error of a verdict that is not OK: `Denied` or `PolicyError`.
+    #[must_use]
+    pub fn from_status(plugin: impl Into<Arc<str>>, status: Status) -> Self {
+        let denied = status.code == Code::FAILED_PRECONDITION;
+        let plugin = plugin.into();
+        let status = Arc::new(status);
+        if denied {
+            Self::Denied { plugin, status }
+        } else {
+            Self::PolicyError { plugin, status }
+        }
+    }
+
+    /// Creates an `Aborted` error.
+    #[must_use]
+    pub fn aborted(plugin: impl Into<Arc<str>>) -> Self {
+        let plugin = plugin.into();
+        Self::Aborted { plugin }
+    }
+
+    /// Creates a `TimedOut` error.
+    #[must_use]
+    pub fn timed_out(plugin: impl Into<Arc<str>>, after: Duration) -> Self {
+        let plugin = plugin.into();
+        Self::TimedOut { plugin, after }
+    }
+
+    /// Creates an `Overloaded` error.
+    #[must_use]
+    pub fn overloaded(plugin: impl Into<Arc<str>>, pending: usize) -> Self {
+        let plugin = plugin.into();
+        Self::Overloaded { plugin, pending }
+    }
+
     /// Returns the name of the plugin.
     #[must_use]
     pub fn plugin(&self) -> &str {

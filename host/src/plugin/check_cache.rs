@@ -118,7 +118,7 @@ impl CheckCache {
         let plugin = Arc::clone(&self.plugin);
         let pending = self.pending.len();
         if pending >= self.max_pending {
-            let error = CheckError::Overloaded { plugin, pending };
+            let error = CheckError::overloaded(plugin, pending);
             return (Promise::settled(Err(error)), false);
         }
         let (promise, resolver) = Promise::new(plugin);
@@ -446,9 +446,9 @@ mod tests {
         let id = fixture.send().expect("one is unsent");
         fixture.admit(id);
         let pending = fixture.ask("b", 0);
-        let plugin = || Arc::from("policy");
-        let error = CheckError::Aborted { plugin: plugin() };
-        assert_eq!(fixture.checks.refuse(error).len(), 1);
+        let refused = fixture.checks.refuse(CheckError::aborted("policy"));
+        assert_eq!(refused.len(), 1);
+        drop(refused);
         assert!(fixture.ask("a", 1).same_as(&admitted));
         assert!(fixture.ask("b", 1).same_as(&pending));
         assert!(fixture.ask("c", 1).is_settled());

@@ -95,13 +95,7 @@ pub(super) fn outcome(plugin: &Arc<str>, mut status: Status, cached: bool) -> Ou
     if cached {
         bound_status(&mut status, MAX_MESSAGE, MAX_DETAILS);
     }
-    let code = status.code;
-    let plugin = Arc::clone(plugin);
-    let status = Arc::new(status);
-    Err(match code {
-        Code::FAILED_PRECONDITION => CheckError::Denied { plugin, status },
-        _ => CheckError::PolicyError { plugin, status },
-    })
+    Err(CheckError::from_status(Arc::clone(plugin), status))
 }
 
 #[cfg(test)]

@@ -167,8 +167,8 @@ impl Life {
         let mut pending = Vec::new();
         if before.is_alive() {
             shared.state = PluginState::Closed;
-            let plugin = Arc::clone(&self.plugin);
-            pending = shared.checks.refuse(CheckError::Aborted { plugin });
+            let error = CheckError::aborted(Arc::clone(&self.plugin));
+            pending = shared.checks.refuse(error);
         }
         let earliest = shared.kill_at.map_or(kill_at, |other| other.min(kill_at));
         shared.kill_at = Some(earliest);

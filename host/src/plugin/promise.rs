@@ -103,8 +103,8 @@ impl Resolver {
 impl Drop for Resolver {
     fn drop(&mut self) {
         if !self.promise.is_settled() {
-            let plugin = Arc::clone(&self.plugin);
-            let _first = self.promise.0.set(Err(CheckError::Aborted { plugin }));
+            let error = CheckError::aborted(Arc::clone(&self.plugin));
+            let _first = self.promise.0.set(Err(error));
         }
     }
 }

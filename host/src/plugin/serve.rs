@@ -234,8 +234,7 @@ impl Serving<'_> {
             "the admission plugin did not answer in time"
         );
         for check in expired {
-            let plugin = Arc::clone(&self.core.name);
-            let error = CheckError::TimedOut { plugin, after };
+            let error = CheckError::timed_out(Arc::clone(&self.core.name), after);
             check.resolver.resolve(Err(error));
         }
     }
