@@ -76,10 +76,7 @@ pub(crate) enum Order {
     /// Send this check.
     Send(CheckId, Question),
     /// Wait to be woken.
-    Wait {
-        /// Since when the plugin has settled no check although one was pending.
-        inactive_since: Option<Instant>,
-    },
+    Wait,
 }
 
 impl Life {
@@ -207,13 +204,17 @@ impl Life {
         if !shared.state.is_alive() {
             return Order::Close;
         }
-        if let Some((id, question)) = shared.checks.send_next(max_in_flight) {
-            return Order::Send(id, question);
+        match shared.checks.send_next(max_in_flight) {
+            Some((id, question)) => Order::Send(id, question),
+            None => Order::Wait,
         }
-        let oldest = shared.checks.oldest();
-        Order::Wait {
-            inactive_since: oldest.map(|asked| shared.last_active.unwrap_or(asked).max(asked)),
-        }
+    }
+
+    /// Returns since when a connected plugin has settled no check although one is pending. A
+    /// plugin that settles other checks is busy and not stuck.
+    pub(crate) fn inactive_since(&self) -> Option<Instant> {
+        let shared = self.lock();
+        Some(shared.checks.oldest()?.max(shared.last_active?))
     }
 
     /// Removes the check that a verdict settles, if it is in flight, and notes that the

@@ -180,8 +180,8 @@ impl System {
                 let anew = question.origin.is_some();
                 Reply::Send { check, pin, anew }
             }
-            Order::Wait { inactive_since } => Reply::Idle {
-                oldest: inactive_since.map(|since| self.seconds(since)),
+            Order::Wait => Reply::Idle {
+                oldest: self.life.inactive_since().map(|since| self.seconds(since)),
             },
         }
     }

@@ -37,7 +37,6 @@ pub(super) async fn serve(core: &Core, plugin: &mut Running) -> Option<Exit> {
         plugin,
         connected: false,
         calls: MetadataCalls::new(),
-        inactive_since: None,
         silence: None,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         events: Vec::new(),
@@ -63,8 +62,6 @@ struct Serving<'a> {
     plugin: &'a mut Running,
     connected: bool,
     calls: MetadataCalls,
-    /// Since when the plugin has settled no check although one was pending.
-    inactive_since: Option<Instant>,
     silence: Option<Silence>,
     /// For the check timeout and the silence.
     timer: StdPin<Box<Sleep>>,
@@ -126,10 +123,7 @@ impl Serving<'_> {
                     };
                     session.send_admission(admission(id, &pin, service_url));
                 }
-                Order::Wait { inactive_since } => {
-                    self.inactive_since = inactive_since;
-                    return true;
-                }
+                Order::Wait => return true,
             }
         }
     }
@@ -208,14 +202,10 @@ impl Serving<'_> {
         true
     }
 
-    /// Returns when the oldest pending check times out. A plugin that settles other checks
-    /// is busy and not stuck.
+    /// Returns when the oldest pending check times out.
     fn check_deadline(&self) -> Option<Instant> {
         let timeout = self.core.options.check_timeout?;
-        if !self.connected {
-            return None;
-        }
-        self.inactive_since?.checked_add(timeout)
+        self.core.life.inactive_since()?.checked_add(timeout)
     }
 
     fn expire_checks(&mut self, now: Instant) {

@@ -299,7 +299,10 @@ impl Model {
             return Reply::Send { check, pin, anew };
         }
         let oldest = self.undecided().map(|check| self.checks[check].asked).min();
-        Reply::Idle { oldest }
+        let connected = self.state == PluginState::Running;
+        Reply::Idle {
+            oldest: oldest.filter(|_| connected),
+        }
     }
 
     fn verdict(&mut self, id: Id, code: i32) -> Reply {
