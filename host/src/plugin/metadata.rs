@@ -395,3 +395,6 @@ fn start_fetch(question: Arc<Question>) -> (AbortHandle, BoxFuture<'static, Opti
 fn check_ended() -> Status {
     Status::new(Code::CANCELLED, "the admission check has ended")
 }
+
+#[cfg(test)]
+mod tests;
