@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use admission_proto::frame;
 use admission_proto::quote_bytes;
-use admission_proto::wire::plugin::ResolveAdmissionRequest;
-use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame};
+use admission_proto::wire::stdio::{PluginFrame, plugin_frame};
 use bytes::BytesMut;
 
 use crate::error_kind::ErrorKind;
@@ -140,35 +139,30 @@ impl Inbox {
                     plugin_version: request.plugin_version,
                 });
             }
-            Frame::ResolveAdmission(verdict) if connected => self.settle(verdict)?,
             Frame::ResolveAdmission(verdict) => {
-                return Err(violation(format!(
-                    "a verdict on admission {} before list_admissions",
-                    quote(&verdict.admission_id)
-                )));
-            }
-            Frame::ListMetadata(call) if connected => {
-                events.push(Event::MetadataCall(metadata_call(call)?));
+                let id = verdict.admission_id;
+                let error = |how| violation(format!("a verdict on admission {} {how}", quote(&id)));
+                if !connected {
+                    return Err(error("before list_admissions"));
+                }
+                let status = verdict.status.ok_or_else(|| error("without a status"))?;
+                self.events.settle(&id, status.into());
             }
             Frame::ListMetadata(call) => {
-                return Err(violation(format!(
-                    "metadata call {} before list_admissions",
-                    call.call_id
-                )));
+                let call_id = call.call_id;
+                let error = |how| violation(format!("metadata call {call_id} {how}"));
+                if !connected {
+                    return Err(error("before list_admissions"));
+                }
+                let mut request = call.request.ok_or_else(|| error("without a request"))?;
+                events.push(Event::MetadataCall(MetadataCall {
+                    call_id,
+                    admission_id: Some(call.admission_id),
+                    service_url: std::mem::take(&mut request.service_url),
+                    request: listing::asked(request),
+                }));
             }
         }
-        Ok(())
-    }
-
-    fn settle(&self, verdict: ResolveAdmissionRequest) -> Result<(), SessionError> {
-        let id = verdict.admission_id;
-        let Some(status) = verdict.status else {
-            return Err(violation(format!(
-                "a verdict on admission {} without a status",
-                quote(&id)
-            )));
-        };
-        self.events.settle(&id, status.into());
         Ok(())
     }
 
@@ -185,21 +179,6 @@ impl Inbox {
 
 fn violation(what: String) -> SessionError {
     SessionError::protocol(&what)
-}
-
-fn metadata_call(call: ListMetadataCall) -> Result<MetadataCall, SessionError> {
-    let Some(mut request) = call.request else {
-        return Err(violation(format!(
-            "metadata call {} without a request",
-            call.call_id
-        )));
-    };
-    Ok(MetadataCall {
-        call_id: call.call_id,
-        admission_id: Some(call.admission_id),
-        service_url: std::mem::take(&mut request.service_url),
-        request: listing::asked(request),
-    })
 }
 
 fn quote(text: &str) -> String {
@@ -221,7 +200,8 @@ mod tests {
 
     use super::*;
     use admission_proto::Status;
-    use admission_proto::wire::plugin::LogRequest;
+    use admission_proto::wire::plugin::{LogRequest, ResolveAdmissionRequest};
+    use admission_proto::wire::stdio::ListMetadataCall;
     use admission_proto::wire::{plugin, rpc};
     use plugin_frame::Frame;
 
