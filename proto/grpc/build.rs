@@ -1,4 +1,4 @@
-//! Generates the services from the schema that `admission-proto` carries, for its messages.
+//! Generates the services from the schema of `admission-proto`, for the messages of that crate.
 
 use std::error::Error;
 
@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(cfg!(feature = "client"))
         .build_server(cfg!(feature = "server"))
         .build_transport(false)
-        .codec_path("crate::codec::SmallMessages")
+        .codec_path("crate::codec::SmallBufferCodec")
         .extern_path(".admission.stdio", format!("{MESSAGES}::stdio"))
         .extern_path(".cipd.plugin", format!("{MESSAGES}::plugin"))
         .extern_path(".cipd", format!("{MESSAGES}::cipd"))

@@ -3,16 +3,12 @@
 //! The plugin's stdin carries one line, with the port and the ticket, and stays open until
 //! the plugin is asked to finish. Its stdout has no meaning and is logged.
 
+mod authentication;
 mod connection;
-mod gate;
-mod incoming;
-mod line;
-mod portions;
+mod request;
 mod server;
-mod services;
-mod status;
-mod tickets;
-mod visitor;
+mod service;
+mod shared;
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -122,7 +118,7 @@ impl Session for GrpcSession {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool {
         let read = self.poll_stdout(cx);
-        let received = self.registration.line.poll_events(cx, events);
+        let received = self.registration.session.poll_events(cx, events);
         read || received
     }
 
@@ -130,7 +126,7 @@ impl Session for GrpcSession {
         if self.stdout.is_some() {
             return Poll::Pending;
         }
-        if self.registration.line.is_connected() {
+        if self.registration.session.is_connected() {
             return self.parting.as_mut().poll(cx);
         }
         Poll::Ready(())
@@ -138,7 +134,7 @@ impl Session for GrpcSession {
 
     /// The plugin's own flow control is the limit.
     fn capacity(&self, _: usize) -> usize {
-        if self.registration.line.has_room() {
+        if self.registration.session.has_room() {
             usize::MAX
         } else {
             0
@@ -146,32 +142,32 @@ impl Session for GrpcSession {
     }
 
     fn send_admission(&mut self, admission: Admission) {
-        self.registration.line.admit(admission);
+        self.registration.session.admit(admission);
     }
 
     fn reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
         let answer = listing::answer(page);
-        self.registration.line.answer(call_id, answer);
+        self.registration.session.reply(call_id, answer);
     }
 
     fn unwritten_replies(&self) -> usize {
-        self.registration.line.unwritten()
+        self.registration.session.unwritten_replies()
     }
 
     /// Ends the stream of admissions, and the plugin's stdin.
     fn finish(&mut self) {
         self.finishing = true;
-        self.registration.line.finish();
+        self.registration.session.finish();
     }
 
-    fn ignore_output(&mut self) {
-        self.registration.line.ignore();
-    }
+    /// Does nothing: the end of the plugin's life ends verdicts and metadata calls, and log
+    /// lines are logged until the plugin exits.
+    fn ignore_output(&mut self) {}
 
     fn process_exited(&mut self) {
         self.stdin = None;
         // Whoever presents the ticket from now on is another process.
-        self.registration.revoke();
+        self.registration.revoke_ticket();
         self.parting.as_mut().reset(Instant::now() + PARTING);
     }
 }

@@ -1,4 +1,4 @@
-//! Messages on their way to bytes and back, as tonic does it but with small buffers.
+//! The codec of the services: tonic's own, with smaller buffers.
 
 use std::marker::PhantomData;
 
@@ -6,24 +6,24 @@ use admission_proto::wire::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
-/// Bytes that each call allocates for what it sends and for what it gets, before anything
-/// is there. Most calls are verdicts: tonic's 8 KiB cost more than all else about them.
+/// Initial buffer of a call in each direction, in bytes. Most messages are verdicts, and
+/// tonic's default of 8 KiB would cost more than the rest of their call.
 const BUFFER: usize = 512;
 
-/// Bytes of several messages that are sent together at most: tonic's.
-const TOGETHER: usize = 32 << 10;
+/// Bytes of messages after which a stream yields them to the connection: tonic's default.
+const YIELD_THRESHOLD: usize = 32 << 10;
 
-/// A codec for messages that are small for the most part, of which there are many.
+/// A codec for many small messages.
 #[derive(Debug)]
-pub(crate) struct SmallMessages<T, U>(PhantomData<(T, U)>);
+pub(crate) struct SmallBufferCodec<T, U>(PhantomData<(T, U)>);
 
-impl<T, U> Default for SmallMessages<T, U> {
+impl<T, U> Default for SmallBufferCodec<T, U> {
     fn default() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<T, U> Codec for SmallMessages<T, U>
+impl<T, U> Codec for SmallBufferCodec<T, U>
 where
     T: Message + 'static,
     U: Message + Default + 'static,
@@ -34,10 +34,10 @@ where
     type Decoder = ProstDecoder<U>;
 
     fn encoder(&mut self) -> ProstEncoder<T> {
-        ProstEncoder::new(BufferSettings::new(BUFFER, TOGETHER))
+        ProstEncoder::new(BufferSettings::new(BUFFER, YIELD_THRESHOLD))
     }
 
     fn decoder(&mut self) -> ProstDecoder<U> {
-        ProstDecoder::new(BufferSettings::new(BUFFER, TOGETHER))
+        ProstDecoder::new(BufferSettings::new(BUFFER, YIELD_THRESHOLD))
     }
 }

@@ -1,8 +1,10 @@
-//! One connection: HTTP/2, and the calls that are served on it, in one task.
+//! One connection of a plugin: HTTP/2, and the calls on it, in one task.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,82 +12,94 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::unconstrained;
 
-use super::gate::Gate;
-use super::portions::{Allowance, Portions};
-use super::visitor::Visitor;
+use super::authentication::Peer;
+use super::service;
+use super::shared::lock;
 
-/// How long a connection may be silent before it is asked whether it is still there: the
-/// reference's time.
+/// How long a connection may be idle before the host sends a ping: the reference's time.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// How long the answer may take, or the connection has ended: the reference's time.
+/// How long the host waits for the answer to a ping before it closes the connection: the
+/// reference's time.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Calls that may be under way on one connection. Far more than keep both sides busy, as
-/// a limit that is felt would throttle the plugin; bounds what unfinished ones take.
+/// Concurrent calls on one connection. Far more than keep both sides busy, because a lower
+/// limit would throttle the plugin; bounds the memory of unfinished calls.
 const MAX_CALLS: u32 = 1 << 16;
 
-/// Calls that may be taken back before they were looked at. A plugin that is asked to
-/// finish takes back many.
-const MAX_TAKEN_BACK: usize = 1 << 14;
+/// Calls that the plugin may reset before the host has accepted them. A plugin that is
+/// asked to finish resets many.
+const MAX_RESET_CALLS: usize = 1 << 14;
 
-/// Bytes of one call, and of all calls of a connection, that may be on their way to us.
+/// Flow-control windows of one call and of a connection, in bytes.
 const CALL_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-/// Serves the calls of one connection until it ends, or is to be cut.
-pub(super) async fn serve(stream: TcpStream, visitor: Arc<Visitor>) {
-    // Verdicts are small, and waited for.
+/// Bytes that are read before the calls in them are served: about a hundred verdicts. The
+/// plugin works on the first replies while the host serves the next calls.
+const READ_BUDGET: usize = 8 << 10;
+
+/// Serves the calls of one connection until the peer closes it, or the host must.
+pub(super) async fn serve(stream: TcpStream, peer: Arc<Peer>) {
+    // Verdicts are small, and the host waits for them.
     let _slower = stream.set_nodelay(true);
-    let calls = Calls::default();
-    let allowance = Allowance::default();
+    let calls = NewCalls::default();
+    let budget = ReadBudget::default();
+    let (stream, writer) = stream.into_split();
+    let reader = BudgetedReader {
+        stream,
+        budget: budget.clone(),
+    };
     let connection = http2::Builder::new(calls.clone())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .max_concurrent_streams(MAX_CALLS)
-        .max_pending_accept_reset_streams(MAX_TAKEN_BACK)
+        .max_pending_accept_reset_streams(MAX_RESET_CALLS)
         .initial_stream_window_size(CALL_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .auto_date_header(false)
         .serve_connection(
-            TokioIo::new(Portions::new(stream, allowance.clone())),
-            Gate::new(Arc::clone(&visitor)),
+            TokioIo::new(tokio::io::join(reader, writer)),
+            service_fn(|request| service::call(&peer, request)),
         );
     tokio::select! {
         biased;
-        () = drive(connection, calls, allowance) => {}
-        // A connection without a pause uses up all that its task may do in one go, and
-        // leaves nothing for this to be seen with.
-        () = unconstrained(visitor.dismissed()) => {}
+        () = drive(connection, calls, budget) => {}
+        // A busy connection uses up the task's cooperative budget, so that without
+        // `unconstrained` this branch would never be ready.
+        () = unconstrained(peer.must_close()) => {}
     }
 }
 
-/// Polls the connection and its calls in turn, for as long as anything moves. They have
-/// one task together: a verdict costs no task switch, and no lock is fought for.
+/// Polls the connection and its calls in turn until neither makes progress. In one task a
+/// verdict costs no task switch and no contended lock.
 ///
-/// By turns and in portions, or h2 would read all that the plugin has sent before anything
-/// of it is served; and where that is very much, take it for an attack.
+/// Reads are bounded by a budget: otherwise h2 would read everything that the plugin has
+/// sent before any call is served, and would take a large amount for an attack.
 async fn drive<E>(
     connection: impl Future<Output = Result<(), E>>,
-    calls: Calls,
-    allowance: Allowance,
+    new_calls: NewCalls,
+    budget: ReadBudget,
 ) {
     let mut connection = pin!(connection);
-    let mut waiting = FuturesUnordered::new();
+    let mut pending_calls = FuturesUnordered::new();
     poll_fn(|cx| {
         loop {
-            allowance.renew();
-            // Why it has ended is of no interest: the plugin's end tells more.
-            if let Poll::Ready(_ended) = connection.as_mut().poll(cx) {
+            budget.refill();
+            // The plugin's exit tells more than the error of its connection.
+            if let Poll::Ready(_result) = connection.as_mut().poll(cx) {
                 return Poll::Ready(());
             }
-            let moved = calls.poll(cx, &mut waiting);
-            if !moved && !allowance.is_used_up() {
+            let progress = new_calls.poll(cx, &mut pending_calls);
+            if !progress && !budget.is_exhausted() {
                 return Poll::Pending;
             }
         }
@@ -93,36 +107,76 @@ async fn drive<E>(
     .await;
 }
 
-type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+type CallFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The calls of one connection that were not polled yet.
 #[derive(Clone, Default)]
-struct Calls(Arc<Mutex<Vec<Serving>>>);
+struct NewCalls(Arc<Mutex<Vec<CallFuture>>>);
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Calls {
-    fn execute(&self, serving: F) {
-        self.new_ones().push(Box::pin(serving));
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for NewCalls {
+    fn execute(&self, call: F) {
+        lock(&self.0).push(Box::pin(call));
     }
 }
 
-impl Calls {
-    /// Polls new calls, and those that wait and can go on. Returns whether there were any.
-    fn poll(&self, cx: &mut Context<'_>, waiting: &mut FuturesUnordered<Serving>) -> bool {
-        let new_ones = std::mem::take(&mut *self.new_ones());
-        let mut moved = !new_ones.is_empty();
-        for mut serving in new_ones {
-            // Most are over at once.
-            if serving.as_mut().poll(cx).is_pending() {
-                waiting.push(serving);
+impl NewCalls {
+    /// Polls the new calls, and the pending ones that were woken. Returns whether there
+    /// were any.
+    fn poll(&self, cx: &mut Context<'_>, pending: &mut FuturesUnordered<CallFuture>) -> bool {
+        let new = std::mem::take(&mut *lock(&self.0));
+        let mut progress = !new.is_empty();
+        for mut call in new {
+            // Most are ready at once.
+            if call.as_mut().poll(cx).is_pending() {
+                pending.push(call);
             }
         }
-        while let Poll::Ready(Some(())) = waiting.poll_next_unpin(cx) {
-            moved = true;
+        while let Poll::Ready(Some(())) = pending.poll_next_unpin(cx) {
+            progress = true;
         }
-        moved
+        progress
+    }
+}
+
+/// Bytes that may still be read from a connection.
+#[derive(Clone, Default)]
+struct ReadBudget(Arc<AtomicUsize>);
+
+impl ReadBudget {
+    fn refill(&self) {
+        self.0.store(READ_BUDGET, Ordering::Relaxed);
     }
 
-    fn new_ones(&self) -> std::sync::MutexGuard<'_, Vec<Serving>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_exhausted(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    fn spend(&self, bytes: usize) {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(bytes), Ordering::Relaxed);
+    }
+}
+
+/// Reads until the budget is exhausted.
+struct BudgetedReader {
+    stream: OwnedReadHalf,
+    budget: ReadBudget,
+}
+
+impl AsyncRead for BudgetedReader {
+    /// Pending without a waker while the budget is exhausted: [`drive`] polls again after
+    /// it has refilled the budget.
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.budget.is_exhausted() {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.budget.spend(buf.filled().len() - before);
+        result
     }
 }

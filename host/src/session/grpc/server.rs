@@ -1,9 +1,8 @@
-//! The one server that all plugins of a host call.
+//! The gRPC server of a host, which all its plugins call.
 
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener as StdListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -12,83 +11,60 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::authentication::{Authenticator, Ticket};
 use super::connection;
-use super::line::Line;
-use super::tickets::{Ticket, TicketHash};
-use super::visitor::Visitor;
+use super::shared::{SharedSession, lock};
 use crate::error_kind::ErrorKind;
 use crate::session::{SessionError, SessionEvents};
 use crate::transport::LaunchError;
 
-/// Connections that may be there without a ticket; a further one takes the place of the
-/// oldest.
-const MAX_STRANGERS: usize = 64;
+/// How long the server waits after an error that may pass, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long nothing is accepted after a failure that may pass, such as too many open
-/// files.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Serves the plugins of one host. Listens from the first plugin on, at one port. Dropping
-/// it cuts all connections.
+/// Serves the plugins of one host on one port of 127.0.0.1. Starts to listen when the
+/// first plugin registers, and stops when it is closed and no plugin is registered.
 pub(crate) struct Server {
     runtime: Handle,
-    lines: Arc<Lines>,
-}
-
-/// The plugins that may call.
-pub(super) struct Lines {
-    state: Mutex<State>,
-    /// Ends the listening.
-    stop: CancellationToken,
-    /// Set when nothing of it is left.
+    authenticator: Arc<Authenticator>,
+    /// `None` until the first plugin registers.
+    state: Arc<Mutex<Option<State>>>,
+    /// Cancelled when the port and all connections are closed.
     stopped: CancellationToken,
 }
 
-struct State {
-    stage: Stage,
-    by_ticket: HashMap<TicketHash, Arc<Line>>,
-    /// Plugins that were registered and are not gone, with a valid ticket or without.
-    plugins: usize,
-}
-
-enum Stage {
-    Idle,
+enum State {
     Listening {
         port: u16,
+        /// Stops the server when the last clone is dropped: each registration has one.
+        stop: Arc<DropGuard>,
     },
-    /// For good.
     Failed(Arc<io::Error>),
-    /// For good; it goes on for the plugins that are there.
+    /// Takes no more plugins. Those that are registered are still served.
     Closed,
 }
 
-/// A plugin that may call. Dropping it revokes its ticket and cuts its connections.
+/// A plugin that may call the server. Dropping it revokes the plugin's ticket and closes
+/// its connections.
 pub(crate) struct Registration {
-    lines: Arc<Lines>,
-    ticket: Ticket,
+    pub(super) session: Arc<SharedSession>,
     port: u16,
-    pub(super) line: Arc<Line>,
+    ticket: Ticket,
+    authenticator: Arc<Authenticator>,
+    _stop: Arc<DropGuard>,
 }
 
 impl Server {
-    /// Creates a server that will listen on `runtime`. Starts nothing.
+    /// Creates a server that will listen on `runtime`.
     pub(crate) fn new(runtime: Handle) -> Self {
-        let state = State {
-            stage: Stage::Idle,
-            by_ticket: HashMap::new(),
-            plugins: 0,
-        };
         Self {
             runtime,
-            lines: Arc::new(Lines {
-                state: Mutex::new(state),
-                stop: CancellationToken::new(),
-                stopped: CancellationToken::new(),
-            }),
+            authenticator: Arc::default(),
+            state: Arc::default(),
+            stopped: CancellationToken::new(),
         }
     }
 
-    /// Lets a plugin call, which `hearer` hears; the first time, begins to listen.
+    /// Registers a plugin, whose verdicts and log lines go to `events`.
     ///
     /// # Errors
     ///
@@ -97,201 +73,146 @@ impl Server {
         &self,
         events: Arc<dyn SessionEvents>,
     ) -> Result<Registration, LaunchError> {
-        let mut state = self.lines.lock();
-        let port = match &state.stage {
-            Stage::Listening { port } => *port,
-            Stage::Closed => return Err(LaunchError::HostClosed),
-            Stage::Failed(cause) => return Err(LaunchError::Server(Arc::clone(cause))),
-            Stage::Idle => match self.listen() {
-                Ok(port) => {
-                    state.stage = Stage::Listening { port };
-                    port
-                }
-                Err(cause) => {
-                    let cause = Arc::new(cause);
-                    self.lines.stopped.cancel();
-                    state.stage = Stage::Failed(Arc::clone(&cause));
-                    return Err(LaunchError::Server(cause));
-                }
-            },
+        let mut state = lock(&self.state);
+        let listening = state.get_or_insert_with(|| {
+            let listening = self.listen();
+            listening.unwrap_or_else(|cause| State::Failed(Arc::new(cause)))
+        });
+        let (port, stop) = match listening {
+            State::Listening { port, stop } => (*port, Arc::clone(stop)),
+            State::Failed(cause) => return Err(LaunchError::Server(Arc::clone(cause))),
+            State::Closed => return Err(LaunchError::HostClosed),
         };
-        let ticket = Ticket::new();
-        let line = Arc::new(Line::new(events));
-        state.by_ticket.insert(ticket.hash(), Arc::clone(&line));
-        state.plugins += 1;
+        let session = Arc::new(SharedSession::new(events));
         Ok(Registration {
-            lines: Arc::clone(&self.lines),
-            ticket,
+            // Under the lock of the state: a server that fails tells every session.
+            ticket: self.authenticator.issue(Arc::clone(&session)),
+            session,
             port,
-            line,
+            authenticator: Arc::clone(&self.authenticator),
+            _stop: stop,
         })
     }
 
-    /// Takes no more plugins, and stops once those that are there are gone.
+    /// Takes no more plugins. The server stops when no plugin is registered any more.
     pub(crate) fn close(&self) {
-        let mut state = self.lines.lock();
-        if let Stage::Idle = state.stage {
-            self.lines.stopped.cancel();
+        let previous = lock(&self.state).replace(State::Closed);
+        if previous.is_none() {
+            self.stopped.cancel();
         }
-        state.stage = Stage::Closed;
-        self.lines.stop_if_unused(&state);
     }
 
-    /// Waits, once it was closed, until nothing of it is left.
+    /// Waits until the server has stopped. Without a call of [`close`](Self::close) it
+    /// may never stop.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.lines.stopped.clone().cancelled_owned()
+        self.stopped.clone().cancelled_owned()
     }
 
-    fn listen(&self) -> io::Result<u16> {
+    fn listen(&self) -> io::Result<State> {
+        let stopped = self.stopped.clone().drop_guard();
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         let _in_runtime = self.runtime.enter();
         let listener = TcpListener::from_std(listener)?;
-        let listening = Listening {
-            listener,
-            lines: Arc::clone(&self.lines),
-            strangers: VecDeque::new(),
-            connections: JoinSet::new(),
-            _stopped: self.lines.stopped.clone().drop_guard(),
-        };
-        // It ends when it is told to, and says that it has by its drop.
-        self.runtime.spawn(listening.run());
-        Ok(port)
+        let stop = CancellationToken::new();
+        let authenticator = Arc::clone(&self.authenticator);
+        let state = Arc::clone(&self.state);
+        let run = run(listener, authenticator, state, stop.clone(), stopped);
+        // Its owner waits for `stopped`, which is cancelled when this task ends.
+        self.runtime.spawn(run);
+        Ok(State::Listening {
+            port,
+            stop: Arc::new(stop.drop_guard()),
+        })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.lines.stop.cancel();
+        self.close();
     }
 }
 
 impl Registration {
-    /// Returns the line that tells the plugin where to call.
+    /// Returns the line that tells the plugin where to call, and with which ticket.
     pub(super) fn handshake(&self) -> String {
         self.ticket.handshake(self.port)
     }
 
     /// Makes the ticket invalid for new connections.
-    pub(super) fn revoke(&self) {
-        let revoked = self.lines.lock().by_ticket.remove(&self.ticket.hash());
-        drop(revoked);
+    pub(super) fn revoke_ticket(&self) {
+        self.authenticator.revoke(&self.ticket);
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.revoke();
-        self.line.cut();
-        let mut state = self.lines.lock();
-        state.plugins -= 1;
-        self.lines.stop_if_unused(&state);
+        self.revoke_ticket();
+        self.session.ended.cancel();
     }
 }
 
-impl Lines {
-    /// Returns the plugin with this ticket.
-    pub(super) fn find(&self, ticket: TicketHash) -> Option<Arc<Line>> {
-        self.lock().by_ticket.get(&ticket).cloned()
-    }
-
-    fn stop_if_unused(&self, state: &State) {
-        if state.plugins == 0 && matches!(state.stage, Stage::Closed) {
-            self.stop.cancel();
-        }
-    }
-
-    /// Notes that the server serves no more, and tells every plugin.
-    fn fail(&self, cause: io::Error) {
-        let mut state = self.lock();
-        let text = format!("the plugins grpc server has failed: {cause}");
-        tracing::error!(error = %cause, "the plugins grpc server has failed");
-        if let Stage::Listening { .. } = state.stage {
-            state.stage = Stage::Failed(Arc::new(cause));
-        }
-        let lines: Vec<_> = state.by_ticket.values().cloned().collect();
-        drop(state);
-        for line in lines {
-            line.fail(SessionError {
-                kind: ErrorKind::Crash,
-                text: text.clone(),
-            });
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The task that accepts connections, and owns theirs.
-struct Listening {
+/// Serves connections until `stop` is cancelled or the listener fails.
+async fn run(
     listener: TcpListener,
-    lines: Arc<Lines>,
-    /// Those that have shown no ticket, the oldest first; and some that have since.
-    strangers: VecDeque<Weak<Visitor>>,
-    connections: JoinSet<()>,
+    authenticator: Arc<Authenticator>,
+    state: Arc<Mutex<Option<State>>>,
+    stop: CancellationToken,
     _stopped: DropGuard,
+) {
+    let mut connections = JoinSet::new();
+    let accept = accept(&listener, &authenticator, &mut connections);
+    if let Some(cause) = stop.run_until_cancelled(accept).await {
+        fail(cause, &authenticator, &state);
+    }
+    drop(listener);
+    connections.shutdown().await;
 }
 
-impl Listening {
-    async fn run(mut self) {
-        let lines = Arc::clone(&self.lines);
-        tokio::select! {
-            biased;
-            () = lines.stop.cancelled() => {}
-            cause = self.accept() => lines.fail(cause),
-        }
-        drop(self.listener);
-        self.connections.shutdown().await;
-    }
-
-    /// Accepts connections until that is no longer possible.
-    async fn accept(&mut self) -> io::Error {
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                Some(_ended) = self.connections.join_next() => continue,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let visitor = self.receive();
-                    self.connections.spawn(connection::serve(stream, visitor));
-                }
-                Err(error) if is_final(&error) => return error,
-                Err(error) => {
-                    tracing::warn!(%error, "could not accept a connection of a plugin");
-                    tokio::time::sleep(PAUSE).await;
-                }
+/// Accepts connections until the listener fails.
+async fn accept(
+    listener: &TcpListener,
+    authenticator: &Arc<Authenticator>,
+    connections: &mut JoinSet<()>,
+) -> io::Error {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_ended) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(connection::serve(stream, authenticator.add_peer()));
+            }
+            Err(error) if is_permanent(&error) => return error,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection of a plugin");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-
-    /// Takes in whoever has connected, if need be in the place of another.
-    fn receive(&mut self) -> Arc<Visitor> {
-        self.strangers.retain(|visitor| {
-            let visitor = visitor.upgrade();
-            visitor.is_some_and(|visitor| visitor.is_stranger())
-        });
-        if self.strangers.len() >= MAX_STRANGERS
-            && let Some(oldest) = self
-                .strangers
-                .pop_front()
-                .and_then(|oldest| oldest.upgrade())
-        {
-            oldest.dismiss();
-        }
-        let visitor = Arc::new(Visitor::new(Arc::clone(&self.lines)));
-        self.strangers.push_back(Arc::downgrade(&visitor));
-        visitor
-    }
 }
 
-/// Tells whether nothing will ever be accepted again.
-fn is_final(error: &io::Error) -> bool {
+/// Returns whether no connection can be accepted after this error.
+fn is_permanent(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP)
     )
+}
+
+/// Breaks all plugins, and fails those that register later.
+fn fail(cause: io::Error, authenticator: &Authenticator, state: &Mutex<Option<State>>) {
+    tracing::error!(error = %cause, "the plugins grpc server has failed");
+    let text = format!("the plugins grpc server has failed: {cause}");
+    if let Some(listening @ State::Listening { .. }) = lock(state).as_mut() {
+        *listening = State::Failed(Arc::new(cause));
+    }
+    for session in authenticator.sessions() {
+        session.fail(SessionError {
+            kind: ErrorKind::Crash,
+            text: text.clone(),
+        });
+    }
 }
