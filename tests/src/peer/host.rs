@@ -1,4 +1,4 @@
-//! A host that behaves on the wire as the reference does, and does what a test says.
+//! A host that behaves on the wire as the reference does, controlled by a test.
 
 mod plugin;
 mod services;
@@ -25,59 +25,60 @@ use tonic::{Code, Status};
 pub use plugin::{Plugin, admission};
 use services::Services;
 
-/// The service URL that the host has unless a test says otherwise.
+/// The service URL of the host.
 pub const SERVICE_URL: &str = "https://example.com";
 
-/// How often an idle connection is pinged, and how long it has to answer.
+/// The idle time before a ping, and the time to answer it.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
 
-/// What a plugin says that its test hears of.
+/// A call of a plugin, as its test receives it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// It asked for admissions for the first time.
+    /// The first ListAdmissions.
     Connected(ListAdmissionsRequest),
-    /// It asked for them once more, which failed.
+    /// A further ListAdmissions, which failed.
     AskedAgain,
-    /// It gave a verdict.
+    /// A verdict.
     Resolved(ResolveAdmissionRequest),
-    /// It logged a line.
+    /// A log line.
     Logged(LogRequest),
-    /// It asked for a page of metadata.
+    /// A metadata call.
     Listed(ListMetadataRequest),
 }
 
-/// A host.
+/// A host with one gRPC server for its plugins.
 pub struct PeerHost {
-    /// Taken when it is stopped.
+    /// `None` once the host was stopped.
     runtime: Option<Runtime>,
     port: u16,
-    desks: Desks,
+    plugins: Plugins,
 }
 
-/// What a host does for its plugins.
+/// How the host replies to a plugin's calls.
 #[derive(Clone)]
 pub struct Behaviour {
-    /// Answers calls for metadata.
+    /// Answers metadata calls.
     pub metadata: Arc<dyn Fn(ListMetadataRequest) -> Listing + Send + Sync>,
-    /// What each verdict is answered with, if it is not taken.
+    /// The reply to each verdict.
     pub verdicts: Result<(), Status>,
 }
 
-/// What comes of a call for metadata.
+/// The reply to a metadata call.
 pub type Listing = BoxFuture<'static, Result<ListMetadataResponse, Status>>;
 
-/// What the host has for each plugin, by its ticket.
-type Desks = Arc<Mutex<HashMap<String, Arc<Desk>>>>;
+/// The plugins by their tickets.
+type Plugins = Arc<Mutex<HashMap<String, Arc<PluginState>>>>;
 
-struct Desk {
+/// What the services share with the test of one plugin.
+struct PluginState {
     events: mpsc::Sender<Event>,
-    /// Taken by the first who asks.
+    /// Taken by the first ListAdmissions.
     admissions: Mutex<Option<mpsc::Receiver<Result<Admission, Status>>>>,
     behaviour: Behaviour,
 }
 
 impl Default for Behaviour {
-    /// There is no metadata, and verdicts are taken.
+    /// Fails metadata calls as unimplemented, and accepts verdicts.
     fn default() -> Self {
         let missing = "a RepositoryClient implementation is not provided";
         Self {
@@ -96,11 +97,11 @@ impl fmt::Debug for Behaviour {
 }
 
 impl PeerHost {
-    /// Starts to listen.
+    /// Starts the host.
     ///
     /// # Panics
     ///
-    /// If there is no port or no thread to be had.
+    /// If it cannot listen or start a thread.
     #[must_use]
     pub fn start() -> Self {
         let runtime = Builder::new_multi_thread()
@@ -108,14 +109,14 @@ impl PeerHost {
             .enable_all()
             .build()
             .expect("a runtime");
-        let desks = Desks::default();
-        let services = Services::new(Arc::clone(&desks));
+        let plugins = Plugins::default();
+        let services = Services::new(Arc::clone(&plugins));
         let (interval, timeout) = KEEPALIVE;
         let entered = runtime.enter();
         let incoming = TcpIncoming::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .expect("a port")
             .with_nodelay(Some(true));
-        let port = incoming.local_addr().expect("it has an address").port();
+        let port = incoming.local_addr().expect("a local address").port();
         let server = Server::builder()
             .http2_keepalive_interval(Some(interval))
             .http2_keepalive_timeout(Some(timeout))
@@ -124,23 +125,23 @@ impl PeerHost {
             .serve_with_incoming(incoming);
         drop(entered);
         runtime.handle().spawn(async {
-            server.await.expect("it serves");
+            server.await.expect("the server does not fail");
         });
         Self {
             runtime: Some(runtime),
             port,
-            desks,
+            plugins,
         }
     }
 
-    /// Stops to serve abruptly: connections are cut and running calls dropped.
+    /// Stops the server abruptly: closes the connections and drops running calls.
     pub fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 
-    /// Returns the port that it listens on.
+    /// Returns the port of the server.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -163,7 +164,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The status with which the reference ends a stream that it closes.
+/// Returns the status with which the reference ends the stream of admissions on a close.
 #[must_use]
 pub fn terminating() -> Status {
     Status::new(Code::Aborted, "terminating")

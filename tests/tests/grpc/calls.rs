@@ -1,30 +1,18 @@
-//! What is called, and what that does.
+//! Calls of a plugin, and their limits.
 
 use admission_host::{
     Code, ErrorKind, Exit, Host, InstanceMetadata, LogLevel, MemoryRepository, PluginState,
 };
 use conformance::logs::Lines;
 use conformance::repositories::{Counted, Failing, Stuck};
-use conformance::{
-    GRACE, Plugin, Status, error_of, eventually, guarded, host, host_with, options, pin,
-};
+use conformance::{GRACE, Plugin, Status, error_of, eventually, host, host_with, options, pin};
 use futures_util::future::join_all;
 use tracing::Level;
 
-use crate::{peer, told};
-
-macro_rules! tests {
-    ($(async fn $name:ident() $body:block)*) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            guarded(async $body).await;
-        }
-    )*};
-}
-pub(crate) use tests;
+use crate::{peer, report};
 
 tests! {
-    async fn verdicts_codes_messages_and_details_come_through() {
+    async fn verdicts_arrive_with_code_message_and_details() {
         let plugin = host().plugin(peer(""));
         for admitted in ["allow/a", "ok/a"] {
             plugin.check_admission(&pin(admitted)).wait().await.expect("admitted");
@@ -55,51 +43,44 @@ tests! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn every_call_is_asked_for_its_ticket_and_the_first_of_several_counts() {
-        let plugin = host().plugin(peer("tickets"));
-        let invalid = "PermissionDenied invalid ticket in the request";
-        assert_eq!(
-            told(&plugin).await,
-            format!(
-                "Unauthenticated no ticket in the request; {invalid}; {invalid}; {invalid}; OK; OK"
-            )
-        );
-        plugin.close(GRACE).await;
-    }
-
-    async fn what_is_not_there_is_not_asked_for_a_ticket() {
-        let plugin = host().plugin(peer("unknown-methods"));
-        assert_eq!(
-            told(&plugin).await,
-            "Unimplemented unknown method Shutdown for service cipd.plugin.Host; \
-             Unimplemented unknown method  for service cipd.plugin.Admissions; \
-             Unimplemented unknown service grpc.health.v1.Health"
-        );
-        plugin.close(GRACE).await;
-    }
-
-    async fn a_second_list_admissions_is_refused_and_the_first_goes_on() {
+    async fn a_second_list_admissions_is_rejected_and_the_first_continues() {
         let plugin = host().plugin(peer("connect-twice"));
         for n in 0..2 {
-            let error = error_of(&plugin.check_admission(&pin(&format!("tell/{n}")))).await;
+            let error = error_of(&plugin.check_admission(&pin(&format!("a/{n}")))).await;
             assert_eq!(error.to_string(), "FailedPrecondition already called ListAdmissions");
         }
         assert_eq!(plugin.state(), PluginState::Running);
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn a_message_of_more_than_4_mib_is_refused_and_nothing_else_happens() {
+    async fn a_message_over_4_mib_is_rejected_and_the_plugin_keeps_running() {
         let plugin = host().plugin(peer("oversized"));
-        assert_eq!(told(&plugin).await, "ResourceExhausted; OK");
+        assert_eq!(report(&plugin).await, "ResourceExhausted; OK");
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn severities_are_the_references_words() {
+    async fn a_second_message_in_a_call_is_rejected() {
+        let plugin = host().plugin(peer("second-message"));
+        let rejected = "Internal the call has more than one message";
+        assert_eq!(report(&plugin).await, format!("{rejected}; {rejected}; OK"));
+        plugin.close(GRACE).await;
+    }
+
+    async fn requests_being_received_are_limited_to_64_mib() {
+        let plugin = host().plugin(peer("long-calls"));
+        assert_eq!(
+            report(&plugin).await,
+            "ResourceExhausted concurrent calls take too much memory; OK"
+        );
+        plugin.close(GRACE).await;
+    }
+
+    async fn severities_are_those_of_the_reference() {
         let lines = Lines::collect();
         let host = Host::new(options().plugin_log_level(LogLevel::Debug));
         let plugin = host.plugin(peer(""));
         plugin.check_admission(&pin("log/a")).wait().await.expect("admitted");
-        let said: Vec<_> = lines
+        let logged: Vec<_> = lines
             .of_plugin("peer")
             .into_iter()
             .filter(|line| line.message.starts_with("a line of "))
@@ -112,11 +93,11 @@ tests! {
             (Level::ERROR, "a line of error"),
             (Level::INFO, "a line of fatal"),
         ];
-        assert_eq!(said, expected.map(|(level, message)| (level, message.to_owned())));
+        assert_eq!(logged, expected.map(|(level, message)| (level, message.to_owned())));
         plugin.close(GRACE).await;
     }
 
-    async fn of_a_flood_of_lines_some_are_logged_and_the_rest_counted() {
+    async fn log_lines_are_rate_limited_and_dropped_lines_are_counted() {
         let lines = Lines::collect();
         let plugin = host().plugin(peer("many-logs"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
@@ -130,14 +111,28 @@ tests! {
         assert!(lines.iter().any(counted));
     }
 
-    async fn a_flood_of_verdicts_on_nothing_is_counted() {
+    async fn stdout_is_logged_line_by_line() {
+        let lines = Lines::collect();
+        let plugin = host().plugin(peer("stdout"));
+        plugin.check_admission(&pin("a")).wait().await.expect("admitted");
+        plugin.close(GRACE).await;
+        let logged: Vec<_> = lines
+            .of_plugin("stdout")
+            .into_iter()
+            .filter(|line| line.level == Level::INFO)
+            .map(|line| line.message)
+            .collect();
+        assert_eq!(logged, ["a line of stdout", r"and another, \u{1b}[31mred", "without an end"]);
+    }
+
+    async fn ten_thousand_verdicts_on_unknown_checks_are_ignored_and_counted() {
         let plugin = host().plugin(peer("many-verdicts"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         assert_eq!(plugin.ignored_input().verdicts, 10_000);
         plugin.close(GRACE).await;
     }
 
-    async fn ten_thousand_metadata_calls_at_once_are_answered_by_a_few_fetches() {
+    async fn ten_thousand_concurrent_metadata_calls_share_a_few_fetches() {
         let pin = pin("a");
         let repository = Counted::with_entries(&pin, 1);
         let plugin = host_with(repository.clone()).plugin(peer("many-calls"));
@@ -147,7 +142,7 @@ tests! {
         plugin.close(GRACE).await;
     }
 
-    async fn metadata_is_paged_below_what_one_message_may_hold() {
+    async fn metadata_pages_fit_in_one_message() {
         let pin = pin("metadata/a");
         let mut repository = MemoryRepository::new();
         let entries = (0..16).map(|n| InstanceMetadata::new(format!("k{n:02}"), vec![b'x'; 512 << 10]));
@@ -160,7 +155,7 @@ tests! {
         plugin.close(GRACE).await;
     }
 
-    async fn an_entry_that_no_message_holds_is_an_error_of_the_call() {
+    async fn an_entry_too_large_for_a_message_fails_its_call() {
         let pin = pin("metadata/a");
         let mut repository = MemoryRepository::new();
         repository.insert(&pin, vec![InstanceMetadata::new("k", vec![b'x'; 5 << 20])]);
@@ -174,7 +169,7 @@ tests! {
         plugin.close(GRACE).await;
     }
 
-    async fn an_error_of_the_repository_comes_through() {
+    async fn an_error_of_the_repository_reaches_the_plugin() {
         let failing = Failing(Status::new(Code::NOT_FOUND, "no such package: 100 %\n"));
         let plugin = host_with(failing).plugin(peer(""));
         let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
@@ -183,7 +178,7 @@ tests! {
         plugin.close(GRACE).await;
     }
 
-    async fn an_error_longer_than_headers_may_be_is_cut() {
+    async fn an_error_too_long_for_headers_is_truncated() {
         let failing = Failing(Status::new(Code::INTERNAL, "\u{1}".repeat(1 << 20)));
         let plugin = host_with(failing).plugin(peer(""));
         let error = error_of(&plugin.check_admission(&pin("metadata/a"))).await;
@@ -192,9 +187,9 @@ tests! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_metadata_call_that_is_taken_back_ends_its_fetch() {
+    async fn a_cancelled_metadata_call_cancels_its_fetch() {
         let stuck = Stuck::default();
-        let plugin = host_with(stuck.clone()).plugin(peer("take-back"));
+        let plugin = host_with(stuck.clone()).plugin(peer("cancel-call"));
         let first = plugin.check_admission(&pin("a"));
         eventually(|| stuck.under_way() == 1).await;
         let second = plugin.check_admission(&pin("b"));
@@ -204,11 +199,11 @@ tests! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_plugin_may_call_and_never_list_admissions() {
+    async fn a_plugin_may_make_calls_without_list_admissions() {
         let lines = Lines::collect();
         let plugin = host().plugin(peer("no-stream"));
         let promise = plugin.check_admission(&pin("a"));
-        lines.wait_for("no-stream", "said without a stream").await;
+        lines.wait_for("no-stream", "logged without a stream").await;
         lines.wait_for("no-stream", "metadata: Unimplemented").await;
         assert_eq!(plugin.ignored_input().verdicts, 1);
         assert_eq!(plugin.state(), PluginState::Launching);

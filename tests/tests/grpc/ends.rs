@@ -1,40 +1,39 @@
-//! How a plugin on this wire ends, and what its checks end with.
+//! How a plugin ends, and the outcome of its checks.
 
 use std::time::{Duration, Instant};
 
 use admission_host::{ErrorKind, Exit, PluginOptions, PluginState};
 use conformance::logs::Lines;
 use conformance::repositories::Stuck;
-use conformance::{GRACE, Plugin, error_of, eventually, guarded, host, host_with, pin};
+use conformance::{GRACE, Plugin, error_of, eventually, host, host_with, pin};
 
-use crate::calls::tests;
 use crate::peer;
 
 tests! {
-    async fn a_close_ends_the_stream_with_aborted_and_then_stdin() {
+    async fn a_close_ends_the_stream_with_aborted_and_closes_stdin() {
         let lines = Lines::collect();
-        let plugin = host().plugin(peer("ends"));
+        let plugin = host().plugin(peer("report-end"));
         let promise = plugin.check_admission(&pin("a"));
         eventually(|| plugin.state() == PluginState::Running).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        lines.wait_for("ends", "the stream ended with Aborted terminating").await;
-        lines.wait_for("ends", "stdin ended").await;
+        lines.wait_for("report-end", "the stream ended with Aborted terminating").await;
+        lines.wait_for("report-end", "stdin ended").await;
         assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
     }
 
-    async fn another_version_ends_the_stream_with_aborted_and_breaks_the_plugin() {
+    async fn an_unknown_version_ends_the_stream_with_aborted_and_breaks_the_plugin() {
         let lines = Lines::collect();
         let plugin = host().plugin(peer("version-99"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.kind(), ErrorKind::Version);
         assert_eq!(error.to_string(), "unknown protocol version 99: expecting 1");
-        let told = "the stream ended with Aborted unknown protocol version 99: expecting 1";
-        lines.wait_for("version-99", told).await;
-        // Its stdin was closed, or it would not end.
+        let end = "the stream ended with Aborted unknown protocol version 99: expecting 1";
+        lines.wait_for("version-99", end).await;
+        // The peer exits only after the end of its stdin.
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn a_stream_that_ends_while_the_plugin_lives_breaks_it() {
+    async fn a_stream_that_ends_before_the_plugin_exits_breaks_the_plugin() {
         let lines = Lines::collect();
         let plugin = host().plugin(peer("cancel-stream"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
@@ -45,22 +44,22 @@ tests! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn an_exit_with_the_stream_is_told_with_its_status() {
+    async fn an_exit_while_streaming_is_reported_with_its_status() {
         let plugin = host().plugin(peer(""));
         let error = error_of(&plugin.check_admission(&pin("exit/7"))).await;
         assert_eq!(error.kind(), ErrorKind::Crash);
         assert_eq!(error.to_string(), "the admission plugin terminated: exit status 7");
-        let killed = host().plugin(peer("die"));
+        let killed = host().plugin(peer("sigkill"));
         let error = error_of(&killed.check_admission(&pin("a"))).await;
         assert_eq!(error.to_string(), "the admission plugin terminated: signal: killed");
     }
 
-    async fn an_exit_before_the_stream_is_told_with_its_status() {
+    async fn an_exit_before_list_admissions_is_reported_with_its_status() {
         for (argument, words) in [
             ("exit-0", "terminated with 0 exit code"),
             ("exit-3", "exit status 3"),
             ("exit-while-connecting", "exit status 4"),
-            ("die-at-once", "signal: killed"),
+            ("sigkill-at-once", "signal: killed"),
         ] {
             let plugin = host().plugin(peer(argument));
             let error = error_of(&plugin.check_admission(&pin("a"))).await;
@@ -71,7 +70,7 @@ tests! {
         }
     }
 
-    async fn what_was_decided_before_an_exit_stands() {
+    async fn a_verdict_sent_just_before_an_exit_counts() {
         for _ in 0..20 {
             let plugin = host().plugin(peer("quick-exit"));
             let (first, second) = (pin("a"), pin("b"));
@@ -82,7 +81,7 @@ tests! {
         }
     }
 
-    async fn a_plugin_that_never_connects_is_given_up_and_asked_to_finish() {
+    async fn a_plugin_that_never_connects_times_out_and_is_asked_to_finish() {
         let lines = Lines::collect();
         let options = PluginOptions::default().connect_timeout(Duration::from_millis(300));
         let plugin = host().plugin_with_options(peer("silent"), options);
@@ -92,7 +91,7 @@ tests! {
             error.to_string(),
             "while waiting for ListAdmissions RPC: context deadline exceeded"
         );
-        lines.wait_for("silent", "the fixture was asked to finish").await;
+        lines.wait_for("silent", "the peer was asked to finish").await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
@@ -104,7 +103,7 @@ tests! {
         assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
     }
 
-    async fn a_close_takes_back_the_calls_that_wait() {
+    async fn a_close_cancels_pending_metadata_calls() {
         let stuck = Stuck::default();
         let plugin = host_with(stuck.clone()).plugin(peer(""));
         let promise = plugin.check_admission(&pin("metadata/a"));
@@ -114,16 +113,16 @@ tests! {
         assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
     }
 
-    async fn what_is_said_after_the_end_of_stdin_is_logged() {
+    async fn a_line_sent_after_the_end_of_stdin_is_logged() {
         let lines = Lines::collect();
-        let plugin = host().plugin(peer("farewell"));
+        let plugin = host().plugin(peer("log-after-stdin"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        lines.wait_for("farewell", "said after the end of stdin").await;
+        lines.wait_for("log-after-stdin", "logged after the end of stdin").await;
     }
 
-    async fn verdicts_after_a_close_change_nothing() {
-        let plugin = host().plugin(peer("rude"));
+    async fn verdicts_after_a_close_are_ignored() {
+        let plugin = host().plugin(peer("verdicts-after-stream"));
         let promise = plugin.check_admission(&pin("a"));
         eventually(|| plugin.state() == PluginState::Running).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
@@ -131,9 +130,9 @@ tests! {
         assert_eq!(plugin.ignored_input().verdicts, 0);
     }
 
-    async fn a_check_that_takes_too_long_times_out_and_its_verdict_decides_nothing() {
+    async fn a_check_times_out_and_its_late_verdict_is_ignored_and_counted() {
         let options = PluginOptions::default().check_timeout(Duration::from_millis(100));
-        let plugin = host().plugin_with_options(peer("late"), options);
+        let plugin = host().plugin_with_options(peer("late-verdicts"), options);
         let late = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(late.kind(), ErrorKind::Timeout);
         let next = error_of(&plugin.check_admission(&pin("b"))).await;
@@ -142,8 +141,8 @@ tests! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_plugin_that_decides_is_not_stuck_however_long_the_others_wait() {
-        // More than what a busy machine may keep the plugin from deciding.
+    async fn a_check_does_not_time_out_while_the_plugin_sends_other_verdicts() {
+        // Longer than the plugin may be delayed on a busy machine.
         let timeout = Duration::from_secs(2);
         let options = PluginOptions::default().check_timeout(timeout);
         let plugin = host().plugin_with_options(peer(""), options);
@@ -155,17 +154,17 @@ tests! {
             }
             let judged = plugin.check_admission(&pin(&format!("allow/{n}"))).wait().await;
             judged.expect("admitted");
-            assert!(!waiting.is_settled(), "the plugin has just decided");
+            assert!(!waiting.is_settled(), "the plugin has just sent a verdict");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(error_of(&waiting).await.kind(), ErrorKind::Timeout);
         plugin.close(GRACE).await;
     }
 
-    async fn a_plugin_that_is_stopped_is_given_up_whatever_it_has_not_read() {
-        // Few fit into what the kernel keeps for it, many do not.
+    async fn a_stopped_plugin_is_detected_whether_or_not_it_has_unread_checks() {
+        // A few fit into the kernel's socket buffer; many do not.
         for checks in [10, 200_000] {
-            let plugin = host().plugin(peer("freeze"));
+            let plugin = host().plugin(peer("stop"));
             let promises: Vec<_> = (0..checks)
                 .map(|n| plugin.check_admission(&pin(&format!("a/{n}"))))
                 .collect();

@@ -1,11 +1,20 @@
-//! Plugins on the reference's wire, as a peer speaks it that shares no code with the host
-//! or the SDK: what is different there from frames.
+//! Plugins on the gRPC wire, run as a peer that shares no code with the host or the SDK.
+//! Tests only what differs from the stdio wire.
 
-mod bounds;
+/// Declares tests that run in a multi-threaded runtime and have a time limit.
+macro_rules! tests {
+    ($(async fn $name:ident() $body:block)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            conformance::guarded(async $body).await;
+        }
+    )*};
+}
+
+mod authentication;
 mod calls;
 mod ends;
 mod peer;
 mod server;
-mod wire;
 
-pub(crate) use peer::{peer, told};
+pub(crate) use peer::{handshake, peer, report};

@@ -3,11 +3,11 @@
 use std::os::unix::fs::symlink;
 use std::sync::OnceLock;
 
-use admission_host::{NativeCommand, Plugin, Wire};
+use admission_host::{Host, NativeCommand, Plugin, Wire};
 use conformance::{error_of, pin};
 use tempfile::TempDir;
 
-/// Returns the peer that does what its `argument` says. Logs and errors call it by that.
+/// Returns the command of a peer in the mode `argument`, which is also the plugin's name.
 pub(crate) fn peer(argument: &str) -> NativeCommand {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
@@ -17,15 +17,23 @@ pub(crate) fn peer(argument: &str) -> NativeCommand {
         argument
     };
     let path = folder.path().join(name);
-    // Another test may have made it.
-    let _there = symlink(env!("CARGO_BIN_EXE_peer-plugin"), &path);
-    assert!(path.exists(), "the folder takes it");
+    // Fails if another test has created the link.
+    let _exists = symlink(env!("CARGO_BIN_EXE_peer-plugin"), &path);
+    assert!(path.exists(), "the link was created");
     NativeCommand::new([path.as_os_str(), argument.as_ref()]).wire(Wire::Grpc)
 }
 
-/// Returns what a peer that denies with what it has found out has found out.
-pub(crate) async fn told(plugin: &Plugin) -> String {
-    error_of(&plugin.check_admission(&pin("tell/me")))
+/// Returns what a peer reports in the message of its denial.
+pub(crate) async fn report(plugin: &Plugin) -> String {
+    error_of(&plugin.check_admission(&pin("report")))
         .await
         .to_string()
+}
+
+/// Starts a plugin, and returns the port and the ticket in its handshake.
+pub(crate) async fn handshake(host: &Host) -> (Plugin, u16, String) {
+    let plugin = host.plugin(peer("report-handshake"));
+    let report = report(&plugin).await;
+    let (port, ticket) = report.split_once(' ').expect("two words");
+    (plugin, port.parse().expect("a port"), ticket.to_owned())
 }

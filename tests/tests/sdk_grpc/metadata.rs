@@ -162,7 +162,7 @@ async fn at_most_eight_calls_are_out_and_they_hold_up_no_other_check() {
         let (exit, stderr) = plugin.exit().await;
         assert!(exit.success() && stderr.is_empty(), "{exit}, {stderr:?}");
         plugin.revoke();
-        while let Some(event) = plugin.last_words().await {
+        while let Some(event) = plugin.remaining_event().await {
             let Event::Resolved(verdict) = event else {
                 panic!("{event:?} was not expected");
             };

@@ -92,7 +92,7 @@ async fn a_ping_is_answered_while_every_handler_blocks_its_thread() {
                 .expect("the plugin listens");
         }
         for _ in 0..threads {
-            plugin.says("the fixture spins").await;
+            plugin.expect_stderr("the fixture spins").await;
         }
         pings.ping(Ping::opaque()).await.expect("it is answered");
         plugin.end_stdin();

@@ -1,14 +1,14 @@
-//! A plugin on the gRPC wire that knows neither the host's code nor the SDK's, as it should
-//! be or not, by its argument.
+//! A plugin on the gRPC wire that shares no code with the host or the SDK. Its argument
+//! selects a mode: well-behaved, or misbehaving in one way.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "what a plugin should not do is what is tested"
+    reason = "tests what a plugin should not do"
 )]
 
-mod bounds;
-mod modes;
-mod odd;
+mod calls;
+mod ends;
+mod limits;
 mod serve;
 mod wire;
 
@@ -19,9 +19,9 @@ fn main() -> ExitCode {
     if argument.is_empty() {
         return serve::run();
     }
-    let code = modes::run(&argument)
-        .or_else(|| odd::run(&argument))
-        .or_else(|| bounds::run(&argument));
+    let code = ends::run(&argument)
+        .or_else(|| calls::run(&argument))
+        .or_else(|| limits::run(&argument));
     code.unwrap_or_else(|| {
         eprintln!("the peer has no mode {argument:?}");
         ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! A plugin as it should be: every admission judged by itself, by the name of its package.
+//! A well-behaved plugin: judges each check by the name of its package.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::wire::{self, Handshake};
 
-/// What judging takes.
+/// The clients that judge a check.
 #[derive(Clone)]
 struct Judge {
     handshake: Arc<Handshake>,
@@ -57,7 +57,7 @@ async fn serve() -> ExitCode {
     }
 }
 
-/// Ends as the reference's plugins do: they know four ends of the stream.
+/// Exits as the reference's plugins do: four codes are a clean end of the stream.
 fn ended(status: &Status) -> ExitCode {
     match status.code() {
         Code::Ok | Code::Aborted | Code::Cancelled | Code::Unavailable => ExitCode::SUCCESS,
@@ -76,12 +76,12 @@ impl Judge {
             status,
         });
         if let Err(status) = self.admissions.resolve_admission(request).await {
-            eprintln!("a verdict was not taken: {status}");
+            eprintln!("could not send a verdict: {status}");
         }
     }
 
     async fn verdict(&mut self, admission: &Admission) -> Option<rpc::Status> {
-        let (order, argument) = admission.package.split_once('/').unwrap_or_default();
+        let (action, argument) = admission.package.split_once('/').unwrap_or_default();
         let status = |code, message: &str| {
             Some(rpc::Status {
                 code,
@@ -89,7 +89,7 @@ impl Judge {
                 ..rpc::Status::default()
             })
         };
-        match order {
+        match action {
             "allow" => None,
             "ok" => status(0, "ignored"),
             "deny" => status(9, &format!("{} is denied", admission.package)),
@@ -116,13 +116,13 @@ impl Judge {
             }
             "exit" => std::process::exit(argument.parse().unwrap_or_default()),
             "hang" => std::future::pending().await,
-            _ => status(3, "the peer has no such order"),
+            _ => status(3, "the peer does not know this package"),
         }
     }
 
     /// Lists all pages.
     async fn keys(&mut self, admission: &Admission) -> Result<Vec<String>, Status> {
-        let mut request = wire::listing(admission);
+        let mut request = wire::list_request(admission);
         let mut keys = Vec::new();
         loop {
             let listed = self.handshake.request(request.clone());

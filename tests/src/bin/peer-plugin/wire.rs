@@ -1,4 +1,4 @@
-//! The wire, on tonic alone.
+//! The gRPC wire, written on tonic alone.
 
 use std::future::Future;
 use std::io::{self, BufRead as _, Read as _};
@@ -17,14 +17,14 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
-/// Where to call, as the first line of stdin says.
+/// The first line of stdin.
 #[derive(Clone)]
 pub(crate) struct Handshake {
     pub(crate) port: u16,
     pub(crate) ticket: String,
 }
 
-/// Calls of one plugin, made from a thread that waits for each.
+/// Blocking calls of one plugin.
 pub(crate) struct Wire {
     pub(crate) handshake: Handshake,
     pub(crate) runtime: Runtime,
@@ -34,11 +34,11 @@ pub(crate) struct Wire {
 }
 
 impl Handshake {
-    /// Reads the line, and nothing after it.
+    /// Reads the line and no more.
     pub(crate) fn read() -> Self {
         let mut line = String::new();
         let mut stdin = io::stdin().lock();
-        stdin.read_line(&mut line).expect("stdin can be read");
+        stdin.read_line(&mut line).expect("a readable stdin");
         let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
         let fields = line.as_object().expect("an object");
         assert_eq!(fields.len(), 2, "the reference's plugins know two fields");
@@ -49,13 +49,13 @@ impl Handshake {
         }
     }
 
-    /// Returns an end of one connection, which is made by the first call.
+    /// Returns a channel that connects with its first call.
     pub(crate) fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))
             .expect("an address")
             .initial_stream_window_size(64 << 20)
-            // h2 ends a connection that is owed the reading of many small messages, and
-            // allows for half of this.
+            // h2 closes a connection with too many unread small messages; half of this
+            // window is its limit.
             .initial_connection_window_size(64 << 20)
             .connect_lazy()
     }
@@ -70,7 +70,7 @@ impl Handshake {
 pub(crate) fn with_tickets<T>(message: T, tickets: &[&str]) -> Request<T> {
     let mut request = Request::new(message);
     for ticket in tickets {
-        let ticket = MetadataValue::from_str(ticket).expect("of ASCII");
+        let ticket = MetadataValue::from_str(ticket).expect("ASCII");
         request.metadata_mut().append(TICKET, ticket);
     }
     request
@@ -98,7 +98,7 @@ impl Wire {
         }
     }
 
-    /// Returns an end of a further connection.
+    /// Returns a channel with a connection of its own.
     pub(crate) fn channel(&self) -> Channel {
         let _in_runtime = self.runtime.enter();
         self.handshake.channel()
@@ -108,7 +108,7 @@ impl Wire {
         self.runtime.block_on(future)
     }
 
-    /// Calls ListAdmissions. Its stream replaces the one that was there, if there is one.
+    /// Calls ListAdmissions. If it succeeds, its stream replaces the previous one.
     pub(crate) fn list_admissions(&mut self, protocol_version: i32) -> Result<(), Status> {
         let request = self.handshake.request(ListAdmissionsRequest {
             protocol_version,
@@ -122,13 +122,13 @@ impl Wire {
     }
 
     pub(crate) fn connect(&mut self) {
-        self.list_admissions(1).expect("the host takes it");
+        self.list_admissions(1).expect("the host accepts it");
     }
 
-    pub(crate) fn connect_and(&mut self, mut answer: impl FnMut(&mut Self, Admission)) {
+    pub(crate) fn connect_and(&mut self, mut handle: impl FnMut(&mut Self, Admission)) {
         self.connect();
         while let Ok(admission) = self.next() {
-            answer(self, admission);
+            handle(self, admission);
         }
     }
 
@@ -139,7 +139,7 @@ impl Wire {
         next.ok_or_else(|| Status::ok("the end"))
     }
 
-    /// Gives up the stream, and nothing else.
+    /// Cancels the stream, and nothing else.
     pub(crate) fn cancel_stream(&mut self) {
         self.stream = None;
     }
@@ -163,7 +163,7 @@ impl Wire {
             status,
         });
         let resolved = self.admissions.resolve_admission(request);
-        // The host may have gone; there is nobody to tell.
+        // Fails if the host has exited.
         if self.runtime.block_on(resolved).is_err() {
             std::process::exit(1);
         }
@@ -189,8 +189,8 @@ impl Wire {
     }
 }
 
-/// Returns what asks for all metadata of the instance.
-pub(crate) fn listing(admission: &Admission) -> ListMetadataRequest {
+/// Returns a request for all metadata of the instance.
+pub(crate) fn list_request(admission: &Admission) -> ListMetadataRequest {
     ListMetadataRequest {
         service_url: admission.service_url.clone(),
         package: admission.package.clone(),
@@ -202,6 +202,6 @@ pub(crate) fn listing(admission: &Admission) -> ListMetadataRequest {
 /// Waits for the end of stdin.
 pub(crate) fn drain() {
     let mut rest = Vec::new();
-    let _gone = io::stdin().lock().read_to_end(&mut rest);
-    assert_eq!(rest, b"", "the host has written more than a handshake");
+    let _failed = io::stdin().lock().read_to_end(&mut rest);
+    assert_eq!(rest, b"", "the host writes only a handshake");
 }

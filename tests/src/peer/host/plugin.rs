@@ -1,4 +1,4 @@
-//! A plugin that runs under the host.
+//! A plugin that the host runs.
 
 use std::ffi::OsStr;
 use std::process::{ExitStatus, Stdio};
@@ -12,17 +12,17 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{Behaviour, Desk, Desks, Event, PeerHost, SERVICE_URL, lock, terminating};
+use super::{Behaviour, Event, PeerHost, PluginState, Plugins, SERVICE_URL, lock, terminating};
 
-/// Admissions that wait for a plugin, and what it said that waits for the test.
-const ROOM: usize = 1 << 17;
+/// Queued admissions for a plugin, and queued events for its test.
+const QUEUE: usize = 1 << 17;
 
-/// A process, and what the host keeps for it.
+/// A running plugin.
 pub struct Plugin {
     child: Child,
     stdin: Option<ChildStdin>,
     ticket: String,
-    desks: Desks,
+    plugins: Plugins,
     admissions: mpsc::Sender<Result<Admission, Status>>,
     events: mpsc::Receiver<Event>,
 }
@@ -32,7 +32,7 @@ impl PeerHost {
     ///
     /// # Panics
     ///
-    /// If the plugin cannot be started, or ends before it is written to.
+    /// If the plugin cannot be started, or closes its stdin too soon.
     pub async fn launch(
         &self,
         command: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -44,11 +44,11 @@ impl PeerHost {
         plugin
     }
 
-    /// Starts a plugin to which nothing is written yet.
+    /// Starts a plugin and writes nothing.
     ///
     /// # Panics
     ///
-    /// If it cannot be started.
+    /// If the plugin cannot be started.
     pub fn spawn(
         &self,
         command: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -64,20 +64,20 @@ impl PeerHost {
             .kill_on_drop(true)
             .spawn()
             .expect("the plugin starts");
-        let (admissions, to_plugin) = mpsc::channel(ROOM);
-        let (events, from_plugin) = mpsc::channel(ROOM);
+        let (admissions, to_plugin) = mpsc::channel(QUEUE);
+        let (events, from_plugin) = mpsc::channel(QUEUE);
         let ticket = ticket();
-        let desk = Desk {
+        let state = PluginState {
             events,
             admissions: Mutex::new(Some(to_plugin)),
             behaviour,
         };
-        lock(&self.desks).insert(ticket.clone(), Arc::new(desk));
+        lock(&self.plugins).insert(ticket.clone(), Arc::new(state));
         Plugin {
             stdin: child.stdin.take(),
             child,
             ticket,
-            desks: Arc::clone(&self.desks),
+            plugins: Arc::clone(&self.plugins),
             admissions,
             events: from_plugin,
         }
@@ -85,13 +85,13 @@ impl PeerHost {
 }
 
 impl Plugin {
-    /// Returns the line that a host on `port` writes first.
+    /// Returns the handshake of a host that listens on `port`.
     #[must_use]
     pub fn handshake(&self, port: u16) -> String {
         format!("{{\"port\":{port}, \"ticket\":\"{}\"}}\n", self.ticket)
     }
 
-    /// Returns what each call has to carry.
+    /// Returns the plugin's ticket.
     #[must_use]
     pub fn ticket(&self) -> &str {
         &self.ticket
@@ -101,74 +101,68 @@ impl Plugin {
     ///
     /// # Panics
     ///
-    /// If the plugin does not read.
+    /// If the plugin has closed its stdin.
     pub async fn write(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("stdin is open");
         stdin.write_all(bytes).await.expect("the plugin reads");
     }
 
-    /// Waits until the plugin asks for admissions.
+    /// Waits until the plugin calls ListAdmissions.
     ///
     /// # Panics
     ///
-    /// If it does something else.
+    /// If its first call is another.
     pub async fn connected(&mut self) {
         match self.event().await {
             Event::Connected(_) => {}
-            other => panic!("{other:?} comes before it is connected"),
+            other => panic!("{other:?} before ListAdmissions"),
         }
     }
 
-    /// Waits until the plugin has written this line to stderr.
+    /// Waits for the next line on the plugin's stderr, which must be `line`.
     ///
     /// # Panics
     ///
-    /// If it writes another.
-    pub async fn says(&mut self, line: &str) {
-        let stderr = self
-            .child
-            .stderr
-            .as_mut()
-            .expect("nobody waits for the exit");
-        let mut said = vec![0; line.len() + 1];
-        stderr
-            .read_exact(&mut said)
-            .await
-            .expect("it has more to say");
-        assert_eq!(String::from_utf8_lossy(&said), format!("{line}\n"));
+    /// If it is another.
+    pub async fn expect_stderr(&mut self, line: &str) {
+        let stderr = self.child.stderr.as_mut().expect("`exit` was not called");
+        let mut written = vec![0; line.len() + 1];
+        stderr.read_exact(&mut written).await.expect("another line");
+        assert_eq!(String::from_utf8_lossy(&written), format!("{line}\n"));
     }
 
-    /// Waits for what the plugin does next.
+    /// Waits for the next call of the plugin.
     ///
     /// # Panics
     ///
-    /// If nothing can come any more.
+    /// If the ticket was revoked.
     pub async fn event(&mut self) -> Event {
         self.events.recv().await.expect("the ticket is valid")
     }
 
-    /// Takes what the plugin still said before its ticket was revoked and its calls ended.
-    pub async fn last_words(&mut self) -> Option<Event> {
+    /// Returns the next call that was made before the ticket was revoked, or `None` if there
+    /// are no more.
+    pub async fn remaining_event(&mut self) -> Option<Event> {
         self.events.recv().await
     }
 
-    /// Waits for the next verdict: the ID, code and message.
+    /// Waits for the next verdict, and returns the ID, code and message.
     ///
     /// # Panics
     ///
-    /// If the plugin does something else.
+    /// If the next call is another.
     pub async fn verdict(&mut self) -> (String, i32, String) {
         match self.event().await {
-            Event::Resolved(verdict) => told(verdict),
+            Event::Resolved(verdict) => verdict_parts(verdict),
             other => panic!("{other:?} is no verdict"),
         }
     }
 
-    /// Waits for the next log line: severity and text.
+    /// Waits for the next log line, and returns its severity and text.
     ///
     /// # Panics
     ///
-    /// If the plugin does something else.
+    /// If the next call is another.
     pub async fn line(&mut self) -> (String, String) {
         match self.event().await {
             Event::Logged(line) => (line.severity, line.message),
@@ -183,23 +177,23 @@ impl Plugin {
 
     /// Sends an admission.
     pub async fn send(&self, admission: Admission) {
-        // A plugin that is gone gets nothing more.
+        // Fails if the stream has ended.
         let _ = self.admissions.send(Ok(admission)).await;
     }
 
-    /// Ends the stream of admissions, and waits until the status is on its way.
+    /// Ends the stream of admissions, and waits until the stream has taken the status.
     pub async fn end_stream(&self, status: Status) {
-        // A stream that has ended stays so.
+        // Fails if the stream has ended.
         let _ = self.admissions.send(Err(status)).await;
         self.admissions.closed().await;
     }
 
-    /// Takes the ticket back, as the reference does when it ends a plugin.
+    /// Revokes the ticket, as the reference does when it closes a plugin.
     pub fn revoke(&self) {
-        lock(&self.desks).remove(&self.ticket);
+        lock(&self.plugins).remove(&self.ticket);
     }
 
-    /// Ends stdin.
+    /// Closes stdin.
     pub fn end_stdin(&mut self) {
         self.stdin = None;
     }
@@ -208,41 +202,49 @@ impl Plugin {
     ///
     /// # Panics
     ///
-    /// If it has been waited for.
+    /// If the plugin was reaped.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.child.id().expect("it is ours")
+        self.child.id().expect("a child that was not reaped")
     }
 
     /// Sends SIGKILL.
     ///
     /// # Panics
     ///
-    /// If it has been waited for.
+    /// If the plugin was reaped.
     pub fn kill(&mut self) {
-        self.child.start_kill().expect("it is ours");
+        self.child
+            .start_kill()
+            .expect("a child that was not reaped");
     }
 
-    /// Closes the plugin as the reference does. Returns its exit and what stderr had.
+    /// Closes the plugin as the reference does. Returns its exit status and stderr.
     pub async fn close(&mut self) -> (ExitStatus, String) {
-        // One that does not list any has no stream that could end.
+        // Fails if the plugin has no stream.
         let _ = self.admissions.send(Err(terminating())).await;
         self.revoke();
         self.end_stdin();
         self.exit().await
     }
 
-    /// Waits for the exit. Returns what stderr had as well.
+    /// Waits for the exit. Returns the exit status and stderr.
     ///
     /// # Panics
     ///
-    /// If stderr is no text.
+    /// If stderr is not UTF-8.
     pub async fn exit(&mut self) -> (ExitStatus, String) {
         let mut text = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
-            stderr.read_to_string(&mut text).await.expect("it is text");
+            stderr.read_to_string(&mut text).await.expect("UTF-8");
         }
-        (self.child.wait().await.expect("it is ours"), text)
+        (
+            self.child
+                .wait()
+                .await
+                .expect("a child that was not reaped"),
+            text,
+        )
     }
 }
 
@@ -252,7 +254,7 @@ impl Drop for Plugin {
     }
 }
 
-/// Returns an admission of some instance of `package`.
+/// Returns an admission of an instance of `package`.
 #[must_use]
 pub fn admission(id: &str, service_url: &str, package: &str) -> Admission {
     Admission {
@@ -266,13 +268,13 @@ pub fn admission(id: &str, service_url: &str, package: &str) -> Admission {
     }
 }
 
-fn told(verdict: ResolveAdmissionRequest) -> (String, i32, String) {
-    // A verdict without a status admits.
+fn verdict_parts(verdict: ResolveAdmissionRequest) -> (String, i32, String) {
+    // No status admits.
     let status = verdict.status.unwrap_or_default();
     (verdict.admission_id, status.code, status.message)
 }
 
-/// Returns 86 characters that no other plugin of this process has.
+/// Returns a ticket of 86 characters, unique in this process.
 fn ticket() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{:+>86}", COUNT.fetch_add(1, Ordering::Relaxed))

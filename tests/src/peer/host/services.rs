@@ -1,4 +1,4 @@
-//! The two services, for all plugins of a host.
+//! The gRPC services of the host.
 
 use std::sync::Arc;
 
@@ -14,34 +14,34 @@ use tokio::sync::mpsc;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
-use super::{Desk, Desks, Event, SERVICE_URL, lock};
+use super::{Event, PluginState, Plugins, SERVICE_URL, lock};
 
 #[derive(Clone)]
 pub(super) struct Services {
-    desks: Desks,
+    plugins: Plugins,
 }
 
 impl Services {
-    pub(super) fn new(desks: Desks) -> Self {
-        Self { desks }
+    pub(super) fn new(plugins: Plugins) -> Self {
+        Self { plugins }
     }
 
-    /// Checks the ticket of a call; of several the first counts.
-    fn desk(&self, metadata: &MetadataMap) -> Result<Arc<Desk>, Status> {
+    /// Authenticates a call. The first of several tickets counts.
+    fn authenticate(&self, metadata: &MetadataMap) -> Result<Arc<PluginState>, Status> {
         let ticket = metadata
             .get(TICKET)
             .ok_or_else(|| Status::unauthenticated("no ticket in the request"))?;
-        let desk = ticket
+        let plugin = ticket
             .to_str()
             .ok()
-            .and_then(|ticket| lock(&self.desks).get(ticket).cloned());
-        desk.ok_or_else(|| Status::permission_denied("invalid ticket in the request"))
+            .and_then(|ticket| lock(&self.plugins).get(ticket).cloned());
+        plugin.ok_or_else(|| Status::permission_denied("invalid ticket in the request"))
     }
 }
 
-impl Desk {
-    async fn tell(&self, event: Event) {
-        // A test that hears no more has seen what it wanted.
+impl PluginState {
+    async fn report(&self, event: Event) {
+        // Fails if the test has dropped its end.
         let _ = self.events.send(event).await;
     }
 }
@@ -49,8 +49,8 @@ impl Desk {
 #[tonic::async_trait]
 impl Host for Services {
     async fn log(&self, request: Request<LogRequest>) -> Result<Response<()>, Status> {
-        let desk = self.desk(request.metadata())?;
-        desk.tell(Event::Logged(request.into_inner())).await;
+        let plugin = self.authenticate(request.metadata())?;
+        plugin.report(Event::Logged(request.into_inner())).await;
         Ok(Response::new(()))
     }
 
@@ -58,15 +58,17 @@ impl Host for Services {
         &self,
         request: Request<ListMetadataRequest>,
     ) -> Result<Response<ListMetadataResponse>, Status> {
-        let desk = self.desk(request.metadata())?;
+        let plugin = self.authenticate(request.metadata())?;
         let request = request.into_inner();
-        desk.tell(Event::Listed(request.clone())).await;
+        plugin.report(Event::Listed(request.clone())).await;
         if request.service_url != SERVICE_URL {
             return Err(Status::permission_denied(format!(
                 "can query only the CIPD repository the client is using ({SERVICE_URL:?})"
             )));
         }
-        (desk.behaviour.metadata)(request).await.map(Response::new)
+        (plugin.behaviour.metadata)(request)
+            .await
+            .map(Response::new)
     }
 }
 
@@ -78,20 +80,20 @@ impl Admissions for Services {
         &self,
         request: Request<ListAdmissionsRequest>,
     ) -> Result<Response<Self::ListAdmissionsStream>, Status> {
-        let desk = self.desk(request.metadata())?;
+        let plugin = self.authenticate(request.metadata())?;
         let request = request.into_inner();
-        let taken = lock(&desk.admissions).take();
+        let taken = lock(&plugin.admissions).take();
         let Some(mut admissions) = taken else {
-            desk.tell(Event::AskedAgain).await;
+            plugin.report(Event::AskedAgain).await;
             return Err(Status::failed_precondition("already called ListAdmissions"));
         };
         let version = request.protocol_version;
-        desk.tell(Event::Connected(request)).await;
+        plugin.report(Event::Connected(request)).await;
         if version != 1 {
             let message = format!("unknown protocol version {version}: expecting 1");
             return Err(Status::failed_precondition(message));
         }
-        // The reference sends the head of its response with the first admission only.
+        // The reference sends the response headers with the first admission.
         let Some(first) = next(&mut admissions).await else {
             return Ok(Response::new(stream::empty().boxed()));
         };
@@ -108,13 +110,13 @@ impl Admissions for Services {
         &self,
         request: Request<ResolveAdmissionRequest>,
     ) -> Result<Response<()>, Status> {
-        let desk = self.desk(request.metadata())?;
-        desk.tell(Event::Resolved(request.into_inner())).await;
-        desk.behaviour.verdicts.clone().map(Response::new)
+        let plugin = self.authenticate(request.metadata())?;
+        plugin.report(Event::Resolved(request.into_inner())).await;
+        plugin.behaviour.verdicts.clone().map(Response::new)
     }
 }
 
-/// Waits for the next admission, or the end of the stream that its test wants.
+/// Waits for the next admission, or for the status with which the test ends the stream.
 async fn next(
     admissions: &mut mpsc::Receiver<Result<Admission, Status>>,
 ) -> Option<Result<Admission, Status>> {

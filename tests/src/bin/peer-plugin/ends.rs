@@ -1,4 +1,4 @@
-//! Plugins that keep to the wire, and end or dawdle.
+//! Plugins that follow the protocol and exit, hang or answer late.
 
 use std::process::ExitCode;
 use std::thread;
@@ -23,36 +23,36 @@ pub(crate) fn run(argument: &str) -> Option<ExitCode> {
         }
         "silent" => {
             Handshake::read();
-            eprintln!("the fixture has read hello");
+            eprintln!("the peer has read the handshake");
             drain();
-            eprintln!("the fixture was asked to finish");
+            eprintln!("the peer was asked to finish");
         }
         "stubborn" => {
             Wire::new().connect();
-            sleep_for_ever();
+            sleep_forever();
         }
-        "version-99" => refused(99),
-        "farewell" => {
+        "version-99" => connect_with_version(99),
+        "log-after-stdin" => {
             let mut wire = Wire::new();
             wire.connect_and(|wire, admission| wire.admit(&admission));
             drain();
-            let logged = wire.log("info", "said after the end of stdin");
+            let logged = wire.log("info", "logged after the end of stdin");
             logged.expect("the host logs it");
         }
-        "die-at-once" => kill(),
-        "die" => Wire::new().connect_and(|_, _| kill()),
-        "late" => late(),
-        "rude" => rude(),
+        "sigkill-at-once" => kill(),
+        "sigkill" => Wire::new().connect_and(|_, _| kill()),
+        "late-verdicts" => late_verdicts(),
+        "verdicts-after-stream" => verdicts_after_stream(),
         _ => return None,
     }
     Some(ExitCode::SUCCESS)
 }
 
-/// Connects with a version that the host does not speak.
-fn refused(version: i32) {
+/// Connects with a protocol version that the host does not know.
+fn connect_with_version(version: i32) {
     let mut wire = Wire::new();
     let status = wire.list_admissions(version).and_then(|()| wire.next());
-    let status = status.expect_err("the host refuses it");
+    let status = status.expect_err("the host rejects it");
     eprintln!(
         "the stream ended with {:?} {}",
         status.code(),
@@ -61,18 +61,18 @@ fn refused(version: i32) {
     drain();
 }
 
-/// Answers each admission when the next one comes.
-fn late() {
-    let mut before: Option<Admission> = None;
+/// Admits each check when the next one arrives.
+fn late_verdicts() {
+    let mut previous: Option<Admission> = None;
     Wire::new().connect_and(|wire, admission| {
-        if let Some(before) = before.replace(admission) {
-            wire.admit(&before);
+        if let Some(previous) = previous.replace(admission) {
+            wire.admit(&previous);
         }
     });
 }
 
-/// Decides nothing until it is asked to finish, then everything.
-fn rude() {
+/// Sends all verdicts after the stream has ended.
+fn verdicts_after_stream() {
     let mut waiting = Vec::new();
     let mut wire = Wire::new();
     wire.connect_and(|_, admission| waiting.push(admission));
@@ -82,11 +82,11 @@ fn rude() {
 }
 
 fn kill() -> ! {
-    kill_process(getpid(), Signal::KILL).expect("a process may kill itself");
+    kill_process(getpid(), Signal::KILL).expect("a process may signal itself");
     unreachable!("the signal cannot be caught")
 }
 
-pub(crate) fn sleep_for_ever() -> ! {
+pub(crate) fn sleep_forever() -> ! {
     loop {
         thread::sleep(Duration::from_secs(3600));
     }

@@ -1,4 +1,4 @@
-//! Plugins that want more at once than one plugin may have.
+//! Plugins that exceed a limit.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
@@ -15,34 +15,34 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::odd::{answer_with, outcome};
+use crate::calls::{deny_with, outcome};
 use crate::wire::Wire;
 
-/// Longest message of one call, in bytes.
-const LONGEST: usize = 4 << 20;
+/// Longest message of a call, in bytes.
+const MAX_MESSAGE: usize = 4 << 20;
 
-/// Calls with such a message that may be under way at once.
+/// Concurrent calls with such a message.
 const LONG_CALLS: usize = 16;
 
-/// Connections that a plugin may have, and those that there may be without a ticket.
+/// Connections of one plugin, and unauthenticated connections of a host.
 const CONNECTIONS: usize = 64;
 
-/// Calls that a stranger begins in one write.
-const FLOOD: u32 = 1_000;
+/// Calls in one write of the busy connection.
+const CALLS_PER_WRITE: u32 = 1_000;
 
 /// Returns `None` if there is no such mode.
 pub(crate) fn run(argument: &str) -> Option<ExitCode> {
     match argument {
-        "second-message" => Wire::new().connect_and(answer_with(second_message)),
-        "long-calls" => Wire::new().connect_and(answer_with(long_calls)),
-        "flooding-stranger" => Wire::new().connect_and(answer_with(flooding_stranger)),
-        "many-connections" => Wire::new().connect_and(answer_with(many_connections)),
+        "second-message" => Wire::new().connect_and(deny_with(second_message)),
+        "long-calls" => Wire::new().connect_and(deny_with(long_calls)),
+        "busy-connection" => Wire::new().connect_and(deny_with(busy_connection)),
+        "many-connections" => Wire::new().connect_and(deny_with(many_connections)),
         _ => return None,
     }
     Some(ExitCode::SUCCESS)
 }
 
-/// Says two things in one call, of which the second is long or not; then one.
+/// Sends a short second message in a call, a long one, and none.
 fn second_message(wire: &mut Wire, _: &Admission) -> String {
     let line = |length| LogRequest {
         message: "x".repeat(length),
@@ -50,7 +50,7 @@ fn second_message(wire: &mut Wire, _: &Admission) -> String {
     };
     let calls = [
         vec![line(1), line(1)],
-        vec![line(1), line(2 * LONGEST)],
+        vec![line(1), line(2 * MAX_MESSAGE)],
         vec![line(1)],
     ];
     let outcomes = calls.map(|lines| {
@@ -60,8 +60,8 @@ fn second_message(wire: &mut Wire, _: &Admission) -> String {
     outcomes.join("; ")
 }
 
-/// Begins as many long calls as there may be and ends none; tells what a further one, which
-/// is short, comes to then, and after they were taken back.
+/// Starts as many long calls as the host accepts and completes none. Reports how a short
+/// call ends then, and after the long ones are cancelled.
 fn long_calls(wire: &mut Wire, _: &Admission) -> String {
     let line = longest_line();
     let channel = wire.channel();
@@ -77,67 +77,67 @@ fn long_calls(wire: &mut Wire, _: &Admission) -> String {
         }
     };
     wire.block_on(calls.shutdown());
-    // They are taken back when the host hears of it.
+    // The host frees their memory when it receives the cancellations.
     while wire.log("info", "short").is_err() {}
     format!("{:?} {}; OK", refused.code(), refused.message())
 }
 
-/// Has as many connections as there may be; tells what a call on a further one comes to
-/// then, and after another one was given up.
+/// Opens as many connections as the host accepts. Reports how a call on a further one ends
+/// then, and after another one is closed.
 fn many_connections(wire: &mut Wire, _: &Admission) -> String {
     let log = |channel: &Channel| {
         let request = wire.handshake.request(LogRequest::default());
         wire.block_on(HostClient::new(channel.clone()).log(request))
     };
-    // One is there already.
+    // `wire` has one.
     let mut channels: Vec<_> = (1..CONNECTIONS).map(|_| wire.channel()).collect();
     for channel in &channels {
-        log(channel).expect("so many there may be");
+        log(channel).expect("within the limit");
     }
     let further = wire.channel();
     let refused = outcome(log(&further));
     channels.pop();
-    // It is gone when the host hears of it.
+    // The host counts the closed connection until it notices.
     while log(&further).is_err() {}
     format!("{refused}; OK")
 }
 
-/// Has a stranger call without a pause and listen to nothing, and makes so many others that
-/// it has to go; tells when it was sent away.
-fn flooding_stranger(wire: &mut Wire, _: &Admission) -> String {
+/// Sends calls without a pause on an unauthenticated connection, reads nothing from it, and
+/// opens so many others that it must be replaced. Reports when the host has closed it.
+fn busy_connection(wire: &mut Wire, _: &Admission) -> String {
     let connect = || {
         let port = wire.handshake.port;
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens")
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the host listens")
     };
-    let mut stranger = connect();
-    let begun = [
+    let mut busy = connect();
+    let preface = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         frame(SETTINGS, 0, 0, b""),
     ];
-    stranger.write_all(&begun.concat()).expect("it is served");
-    let flooding = thread::spawn(move || {
+    busy.write_all(&preface.concat()).expect("the host reads");
+    let writer = thread::spawn(move || {
         let mut stream = 1;
-        while stranger.write_all(&flood(stream)).is_ok() {
-            stream += 2 * FLOOD;
+        while busy.write_all(&cancelled_calls(stream)).is_ok() {
+            stream += 2 * CALLS_PER_WRITE;
         }
     });
     let others: Vec<_> = (0..CONNECTIONS).map(|_| connect()).collect();
-    flooding.join().expect("it does not panic");
+    writer.join().expect("no panic");
     drop(others);
-    "sent away".to_owned()
+    "closed".to_owned()
 }
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 
-/// Returns calls from `stream` on, each taken back at once.
-fn flood(stream: u32) -> Vec<u8> {
+/// Returns calls with stream IDs from `stream` on, each cancelled at once.
+fn cancelled_calls(stream: u32) -> Vec<u8> {
     /// `:method POST`, `:scheme http`, and a `:path` of 21 bytes.
     const CALL: &[u8] = b"\x83\x86\x04\x15/cipd.plugin.Host/Log";
     const COMPLETE: u8 = 0x5;
     const CANCEL: [u8; 4] = [0, 0, 0, 8];
-    let streams = (0..FLOOD).map(|number| stream + 2 * number);
+    let streams = (0..CALLS_PER_WRITE).map(|number| stream + 2 * number);
     let calls = streams.flat_map(|stream| {
         let call = frame(HEADERS, COMPLETE, stream, CALL);
         [call, frame(RST_STREAM, 0, stream, &CANCEL)]
@@ -145,24 +145,24 @@ fn flood(stream: u32) -> Vec<u8> {
     calls.collect::<Vec<_>>().concat()
 }
 
-/// Returns a frame of HTTP/2.
+/// Returns an HTTP/2 frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short one");
+    let length = u32::try_from(payload.len()).expect("a short payload");
     let [_, length @ ..] = length.to_be_bytes();
     [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// Returns a line that makes the longest message that there may be.
+/// Returns a log line whose message has the maximum length.
 fn longest_line() -> LogRequest {
-    /// What stands before the text: a tag, and a length in four bytes.
-    const AROUND: usize = 5;
+    /// Before the text: a tag, and a length in four bytes.
+    const OVERHEAD: usize = 5;
     LogRequest {
-        message: "x".repeat(LONGEST - AROUND),
+        message: "x".repeat(MAX_MESSAGE - OVERHEAD),
         ..LogRequest::default()
     }
 }
 
-/// Sends all `lines` in one call, which is made to be sent one.
+/// Sends all `lines` in one call of a method that takes a single message.
 async fn log_all<S>(channel: Channel, lines: Request<S>) -> Result<Response<()>, Status>
 where
     S: stream::Stream<Item = LogRequest> + Send + 'static,

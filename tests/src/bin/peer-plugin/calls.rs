@@ -1,4 +1,4 @@
-//! What only this wire allows, and what nobody should do on it.
+//! Plugins that make unusual calls.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,26 +13,26 @@ use rustix::process::{Signal, getpid, kill_process};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Response, Status};
 
-use crate::wire::{Wire, drain, listing, with_tickets};
+use crate::wire::{Wire, drain, list_request, with_tickets};
 
-/// Calls that are made at once, where many are.
+/// Concurrent calls in the modes that make many.
 const MANY: usize = 10_000;
 
-/// Connections that are made and not used.
-const STRANGERS: usize = 200;
+/// Unauthenticated connections that the mode `unauthenticated` opens.
+const UNAUTHENTICATED: usize = 200;
 
 /// Returns `None` if there is no such mode.
 pub(crate) fn run(argument: &str) -> Option<ExitCode> {
     match argument {
-        "tickets" => Wire::new().connect_and(answer_with(tickets)),
-        "tell" => Wire::new().connect_and(answer_with(tell)),
-        "connect-twice" => Wire::new().connect_and(answer_with(connect_twice)),
-        "unknown-methods" => Wire::new().connect_and(answer_with(unknown_methods)),
-        "oversized" => Wire::new().connect_and(answer_with(oversized)),
+        "tickets" => Wire::new().connect_and(deny_with(tickets)),
+        "report-handshake" => Wire::new().connect_and(deny_with(report_handshake)),
+        "connect-twice" => Wire::new().connect_and(deny_with(connect_twice)),
+        "unknown-methods" => Wire::new().connect_and(deny_with(unknown_methods)),
+        "oversized" => Wire::new().connect_and(deny_with(oversized)),
         "no-stream" => no_stream(),
-        "ends" => ends(),
+        "report-end" => report_end(),
         "cancel-stream" => cancel_stream(),
-        "freeze" => freeze(),
+        "stop" => stop(),
         "stdout" => {
             print!("a line of stdout\r\nand another, \x1b[31mred\nwithout an end");
             let _flushed = io::stdout().flush();
@@ -41,8 +41,8 @@ pub(crate) fn run(argument: &str) -> Option<ExitCode> {
         "many-logs" => many_logs(),
         "many-verdicts" => many_verdicts(),
         "many-calls" => many_calls(),
-        "take-back" => take_back(),
-        "strangers" => strangers(),
+        "cancel-call" => cancel_call(),
+        "unauthenticated" => unauthenticated(),
         "quick-exit" => quick_exit(),
         "reconnect" => reconnect(),
         _ => return None,
@@ -50,17 +50,17 @@ pub(crate) fn run(argument: &str) -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
-/// Denies each admission with what `ask` has found out.
-pub(crate) fn answer_with(
-    ask: fn(&mut Wire, &Admission) -> String,
+/// Denies each admission with the report of `probe`.
+pub(crate) fn deny_with(
+    probe: fn(&mut Wire, &Admission) -> String,
 ) -> impl FnMut(&mut Wire, Admission) {
     move |wire, admission| {
-        let found = ask(wire, &admission);
-        wire.deny(&admission.admission_id, &found);
+        let report = probe(wire, &admission);
+        wire.deny(&admission.admission_id, &report);
     }
 }
 
-/// Spells what a call has ended with.
+/// Describes how a call ended.
 pub(crate) fn outcome<T>(result: Result<Response<T>, Status>) -> String {
     match result {
         Ok(_) => "OK".to_owned(),
@@ -68,15 +68,15 @@ pub(crate) fn outcome<T>(result: Result<Response<T>, Status>) -> String {
     }
 }
 
-/// Gives away what the handshake said.
-fn tell(wire: &mut Wire, admission: &Admission) -> String {
+/// Reports the port and the ticket of the handshake.
+fn report_handshake(wire: &mut Wire, admission: &Admission) -> String {
     if admission.package == "exit" {
         std::process::exit(9);
     }
     format!("{} {}", wire.handshake.port, wire.handshake.ticket)
 }
 
-/// Calls with no ticket, a wrong one, and several.
+/// Calls both services with no ticket, a wrong one, and several.
 fn tickets(wire: &mut Wire, _: &Admission) -> String {
     let right = wire.handshake.ticket.clone();
     let short = &right[..85];
@@ -99,20 +99,18 @@ fn tickets(wire: &mut Wire, _: &Admission) -> String {
             .resolve_admission(with_tickets(resolve, tickets));
         let (log, resolve) = wire.runtime.block_on(async { (log.await, resolve.await) });
         let (log, resolve) = (outcome(log), outcome(resolve));
-        assert_eq!(log, resolve, "one gate for both services");
+        assert_eq!(log, resolve, "both services check tickets alike");
         log
     });
     outcomes.join("; ")
 }
 
 fn connect_twice(wire: &mut Wire, _: &Admission) -> String {
-    let second = wire
-        .list_admissions(1)
-        .expect_err("there is a stream already");
+    let second = wire.list_admissions(1).expect_err("a stream is open");
     format!("{:?} {}", second.code(), second.message())
 }
 
-/// Calls what is not there, without a ticket.
+/// Calls unknown methods without a ticket.
 fn unknown_methods(wire: &mut Wire, _: &Admission) -> String {
     let paths = [
         "/cipd.plugin.Host/Shutdown",
@@ -133,7 +131,7 @@ fn unknown_methods(wire: &mut Wire, _: &Admission) -> String {
     outcomes.join("; ")
 }
 
-/// Logs more than a message may hold, and less.
+/// Logs a line that is too long for a message, and one that is not.
 fn oversized(wire: &mut Wire, _: &Admission) -> String {
     [5 << 20, 3 << 20]
         .map(|length| match wire.log("info", &"x".repeat(length)) {
@@ -143,22 +141,22 @@ fn oversized(wire: &mut Wire, _: &Admission) -> String {
         .join("; ")
 }
 
-/// Decides, logs and lists without ever asking for admissions.
+/// Sends a verdict, logs and lists metadata without a call of ListAdmissions.
 fn no_stream() {
     let mut wire = Wire::new();
-    wire.resolve("nobody asked this", None);
-    wire.log("warning", "said without a stream")
-        .expect("it is logged");
-    let listed = wire.list_metadata(listing(&Admission::default()));
+    wire.resolve("an unknown check", None);
+    wire.log("warning", "logged without a stream")
+        .expect("the host logs it");
+    let listed = wire.list_metadata(list_request(&Admission::default()));
     eprintln!(
         "metadata: {:?}",
-        listed.expect_err("it makes no sense").code()
+        listed.expect_err("an invalid request").code()
     );
     drain();
 }
 
-/// Tells how the stream ended.
-fn ends() {
+/// Writes to stderr how the stream ended.
+fn report_end() {
     let mut wire = Wire::new();
     wire.connect();
     let end = loop {
@@ -171,7 +169,7 @@ fn ends() {
     eprintln!("stdin ended");
 }
 
-/// Gives the stream up at the first admission and lives on.
+/// Cancels the stream at the first admission and keeps running.
 fn cancel_stream() {
     let mut wire = Wire::new();
     wire.connect();
@@ -181,14 +179,14 @@ fn cancel_stream() {
     eprintln!("stdin ended");
 }
 
-/// Stops itself at the first admission.
-fn freeze() {
+/// Stops itself with SIGSTOP at the first admission.
+fn stop() {
     Wire::new().connect_and(|_, _| {
         kill_process(getpid(), Signal::STOP).expect("a process may stop itself");
     });
 }
 
-/// Logs many lines at once before the verdict.
+/// Logs many lines concurrently before the verdict.
 fn many_logs() {
     Wire::new().connect_and(|wire, admission| {
         let calls = (0..MANY).map(|number| {
@@ -200,35 +198,35 @@ fn many_logs() {
             async move { host.log(request).await }
         });
         for outcome in wire.block_on(join_all(calls)) {
-            outcome.expect("every line is taken");
+            outcome.expect("the host logs it");
         }
         wire.admit(&admission);
     });
 }
 
-/// Sends many verdicts on what nobody asked, then the one.
+/// Sends many verdicts on unknown checks concurrently, then the one it was asked for.
 fn many_verdicts() {
     Wire::new().connect_and(|wire, admission| {
         let calls = (0..MANY).map(|number| {
             let request = wire.handshake.request(ResolveAdmissionRequest {
-                admission_id: format!("nobody asked {number}"),
+                admission_id: format!("an unknown check {number}"),
                 status: None,
             });
             let mut admissions = wire.admissions.clone();
             async move { admissions.resolve_admission(request).await }
         });
         for outcome in wire.block_on(join_all(calls)) {
-            outcome.expect("every verdict is taken");
+            outcome.expect("the host accepts it");
         }
         wire.admit(&admission);
     });
 }
 
-/// Calls for metadata many times at once, and denies with the number of pages that came.
+/// Makes many concurrent metadata calls, and denies with the number of pages received.
 fn many_calls() {
     Wire::new().connect_and(|wire, admission| {
         let calls = (0..MANY).map(|_| {
-            let request = wire.handshake.request(listing(&admission));
+            let request = wire.handshake.request(list_request(&admission));
             let mut host = wire.host.clone();
             async move { host.list_metadata(request).await }
         });
@@ -238,12 +236,12 @@ fn many_calls() {
     });
 }
 
-/// Calls for metadata, takes it back when told to by a second admission, and admits both.
-fn take_back() {
+/// Makes a metadata call, cancels it at the second admission, and admits both.
+fn cancel_call() {
     let mut wire = Wire::new();
     wire.connect();
     let first = wire.next().expect("an admission");
-    let request = wire.handshake.request(listing(&first));
+    let request = wire.handshake.request(list_request(&first));
     let mut host = wire.host.clone();
     let call = wire
         .runtime
@@ -255,35 +253,35 @@ fn take_back() {
     while wire.next().is_ok() {}
 }
 
-/// Connects many times beside the one connection that counts: to say nothing, nonsense,
-/// or half of what is to be said first. Admits when the host has ended them all.
-fn strangers() {
+/// Opens many unauthenticated connections, and sends nothing, garbage, or half a preface on
+/// each. Admits when the host has closed them all.
+fn unauthenticated() {
     Wire::new().connect_and(|wire, admission| {
         let port = wire.handshake.port;
-        let says: [&[u8]; 4] = [
+        let inputs: [&[u8]; 4] = [
             b"",
             b"GET / HTTP/1.1\r\n\r\n",
             &[0; 4096],
             b"PRI * HTTP/2.0\r\n",
         ];
-        let strangers: Vec<_> = (0..STRANGERS)
+        let connections: Vec<_> = (0..UNAUTHENTICATED)
             .map(|number| {
                 let mut stream =
-                    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
-                // It may be ended already, by the many after it or for what was said.
-                let _ended = stream.write_all(says[number % says.len()]);
+                    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the host listens");
+                // The host may have closed it already.
+                let _closed = stream.write_all(inputs[number % inputs.len()]);
                 stream
             })
             .collect();
-        for mut stream in strangers {
-            // Whatever it says, an end or a reset comes.
+        for mut stream in connections {
+            // Ends with an end of file or a reset.
             let _reset = stream.read_to_end(&mut Vec::new());
         }
         wire.admit(&admission);
     });
 }
 
-/// Decides, and is gone in the next moment.
+/// Exits right after its verdict.
 fn quick_exit() {
     Wire::new().connect_and(|wire, admission| {
         wire.admit(&admission);
@@ -291,7 +289,7 @@ fn quick_exit() {
     });
 }
 
-/// Judges over a connection of its own for each admission.
+/// Sends each verdict on a new connection.
 fn reconnect() {
     let mut wire = Wire::new();
     wire.connect();
