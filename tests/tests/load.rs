@@ -1,4 +1,4 @@
-//! Many checks, and plugins that end in the middle of them.
+//! Many checks at once, and plugins that exit or are closed meanwhile.
 
 use std::time::Duration;
 
@@ -13,32 +13,32 @@ fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
 }
 
 in_every_mode! {
-    async fn a_hundred_thousand_checks_are_all_answered(mode: Mode) {
+    async fn a_hundred_thousand_checks_all_get_a_verdict(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
         let results = join_all(ask(&plugin, 100_000).iter().map(Promise::wait)).await;
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100_000);
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn more_than_a_million_pending_checks_are_refused_at_once(mode: Mode) {
+    async fn a_check_beyond_a_million_pending_ones_fails_at_once(mode: Mode) {
         let plugin = host().plugin(mode.fixture("deaf"));
         let first = plugin.check_admission(&pin("first"));
         for n in 1..1_000_000 {
             let _pending = plugin.check_admission(&pin(&n.to_string()));
         }
-        let refused = plugin.check_admission(&pin("one/too/many"));
-        assert!(refused.is_settled());
-        let error = refused.wait().await.expect_err("refused");
+        let rejected = plugin.check_admission(&pin("one/too/many"));
+        assert!(rejected.is_settled());
+        let error = rejected.wait().await.expect_err("overloaded");
         assert_eq!(error.kind(), ErrorKind::Overload);
         assert_eq!(error.to_string(), "too many admission checks are pending: 1000000");
-        // Asked before, and so no further check.
+        // A cached promise is not a further check.
         assert!(plugin.check_admission(&pin("first")).same_as(&first));
         assert!(!first.is_settled());
         plugin.close(Duration::ZERO).await;
         assert!(first.is_settled());
     }
 
-    async fn a_plugin_that_dies_has_its_verdicts_heard_and_its_exit_told(mode: Mode) {
+    async fn verdicts_before_a_crash_count_and_the_other_checks_fail_with_the_exit(mode: Mode) {
         let plugin = host().plugin(mode.fixture("die-at-5000"));
         let results = join_all(ask(&plugin, 10_000).iter().map(Promise::wait)).await;
         let (verdicts, failures): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
@@ -56,22 +56,22 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_close_amid_a_flood_of_checks_leaves_nobody_waiting(mode: Mode) {
+    async fn a_close_during_a_burst_of_checks_settles_every_promise(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
         let runtime = tokio::runtime::Handle::current();
-        let askers = (0..8).map(|asker| {
+        let tasks = (0..8).map(|task| {
             let plugin = plugin.clone();
             runtime.spawn(async move {
-                let pins = (0..5_000).map(|n| pin(&format!("allow/{asker}/{n}")));
+                let pins = (0..5_000).map(|n| pin(&format!("allow/{task}/{n}")));
                 let promises: Vec<_> = pins.map(|pin| plugin.check_admission(&pin)).collect();
                 join_all(promises.iter().map(Promise::wait)).await
             })
         });
-        let askers: Vec<_> = askers.collect();
+        let tasks: Vec<_> = tasks.collect();
         plugin.check_admission(&pin("allow/first")).wait().await.expect("admitted");
         plugin.close(GRACE).await;
-        for asker in join_all(askers).await {
-            for result in asker.expect("no panic") {
+        for task in join_all(tasks).await {
+            for result in task.expect("no panic") {
                 let aborted = |error: admission_host::CheckError| error.kind() == ErrorKind::Aborted;
                 assert!(result.map_or_else(aborted, |()| true));
             }

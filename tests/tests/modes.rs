@@ -1,4 +1,4 @@
-//! The scenarios of the reference's own tests, with `modes` under a host like it.
+//! The scenarios of the reference's own tests, with the plugin `modes` and a peer host.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
@@ -21,15 +21,15 @@ async fn launch_with(host: &PeerHost, kind: &str, mode: &str, behaviour: Behavio
     host.launch(command, behaviour).await
 }
 
-/// Launches a plugin that calls the host with the name of its mode.
+/// Launches a plugin that sends a verdict with the name of its mode as the ID.
 async fn basic(host: &PeerHost, mode: &str) -> Plugin {
     let mut plugin = launch(host, "PLUGIN_BASIC", mode).await;
     assert_eq!(plugin.verdict().await, verdict(mode, 0, ""));
     plugin
 }
 
-/// Launches a plugin that asks for admissions.
-async fn asking(host: &PeerHost, mode: &str, behaviour: Behaviour) -> Plugin {
+/// Launches a plugin and waits until it has connected.
+async fn connected(host: &PeerHost, mode: &str, behaviour: Behaviour) -> Plugin {
     let mut plugin = launch_with(host, "PLUGIN_ADMISSION", mode, behaviour).await;
     plugin.connected().await;
     plugin
@@ -40,7 +40,7 @@ fn verdict(id: &str, code: i32, message: &str) -> (String, i32, String) {
 }
 
 #[tokio::test]
-async fn a_basic_plugin_waits_until_it_is_told_to_stop() {
+async fn a_basic_plugin_runs_until_stdin_ends() {
     guarded(async {
         let host = PeerHost::start();
         let mut plugin = basic(&host, "WAIT").await;
@@ -52,15 +52,15 @@ async fn a_basic_plugin_waits_until_it_is_told_to_stop() {
 }
 
 #[tokio::test]
-async fn a_basic_plugin_needs_no_answer_to_its_call() {
+async fn a_basic_plugin_exits_cleanly_if_its_call_fails() {
     guarded(async {
         let host = PeerHost::start();
-        let unanswering = Behaviour {
+        let failing = Behaviour {
             verdicts: Err(Status::unavailable("the host stops")),
             ..Behaviour::default()
         };
         for mode in ["WAIT", "NUM_0"] {
-            let mut plugin = launch_with(&host, "PLUGIN_BASIC", mode, unanswering.clone()).await;
+            let mut plugin = launch_with(&host, "PLUGIN_BASIC", mode, failing.clone()).await;
             assert_eq!(plugin.verdict().await, verdict(mode, 0, ""));
             plugin.end_stdin();
             let (exit, stderr) = plugin.exit().await;
@@ -71,7 +71,7 @@ async fn a_basic_plugin_needs_no_answer_to_its_call() {
 }
 
 #[tokio::test]
-async fn a_stuck_plugin_lives_on_until_it_is_killed() {
+async fn a_stuck_plugin_runs_until_it_is_killed() {
     guarded(async {
         let host = PeerHost::start();
         let mut plugin = basic(&host, "STUCK_IN_TERMINATION").await;
@@ -114,7 +114,7 @@ async fn a_basic_plugin_logs_at_three_levels_in_order() {
 }
 
 #[tokio::test]
-async fn five_plugins_run_side_by_side() {
+async fn five_plugins_run_concurrently() {
     guarded(async {
         let host = PeerHost::start();
         let mut plugins = Vec::new();
@@ -130,7 +130,7 @@ async fn five_plugins_run_side_by_side() {
 }
 
 #[tokio::test]
-async fn a_mode_that_there_is_not_is_named() {
+async fn an_unknown_mode_is_named_in_the_error() {
     guarded(async {
         let host = PeerHost::start();
         let mut plugin = launch(&host, "PLUGIN_BASIC", "NONE").await;
@@ -143,10 +143,10 @@ async fn a_mode_that_there_is_not_is_named() {
 }
 
 #[tokio::test]
-async fn good_packages_of_the_expected_host_are_admitted() {
+async fn good_packages_of_the_expected_service_are_admitted() {
     guarded(async {
         let host = PeerHost::start();
-        let mut plugin = asking(&host, "NORMAL_REPLY", Behaviour::default()).await;
+        let mut plugin = connected(&host, "NORMAL_REPLY", Behaviour::default()).await;
         plugin.ask("1", "good/a").await;
         assert_eq!(plugin.verdict().await, verdict("1", 0, ""));
         plugin.ask("2", "bad/a").await;
@@ -167,7 +167,7 @@ async fn good_packages_of_the_expected_host_are_admitted() {
 async fn a_thousand_checks_are_answered() {
     guarded(async {
         let host = PeerHost::start();
-        let mut plugin = asking(&host, "NORMAL_REPLY", Behaviour::default()).await;
+        let mut plugin = connected(&host, "NORMAL_REPLY", Behaviour::default()).await;
         for n in 0..1000 {
             plugin.ask(&n.to_string(), "good/a").await;
         }
@@ -183,7 +183,7 @@ async fn a_thousand_checks_are_answered() {
     .await;
 }
 
-/// Metadata in pages of what is asked for, by number.
+/// Answers metadata calls with 15 numbered entries, in pages of the requested size.
 fn fifteen_entries() -> Behaviour {
     Behaviour {
         metadata: Arc::new(|request| {
@@ -212,11 +212,11 @@ fn fifteen_entries() -> Behaviour {
 async fn all_metadata_is_visited_in_pages_of_seven() {
     guarded(async {
         let host = PeerHost::start();
-        let mut plugin = asking(&host, "VISIT_METADATA_ALL", fifteen_entries()).await;
+        let mut plugin = connected(&host, "VISIT_METADATA_ALL", fifteen_entries()).await;
         plugin.ask("1", "good/a").await;
         for token in ["", "7", "14"] {
             let Event::Listed(request) = plugin.event().await else {
-                panic!("a call for metadata is next");
+                panic!("not a metadata call");
             };
             assert_eq!(request.keys, ["some-key"]);
             assert_eq!((request.page_size, &request.page_token[..]), (7, token));
@@ -228,13 +228,13 @@ async fn all_metadata_is_visited_in_pages_of_seven() {
 }
 
 #[tokio::test]
-async fn one_entry_is_visited_of_a_page_of_twenty() {
+async fn a_visit_of_one_entry_fetches_one_page_of_twenty() {
     guarded(async {
         let host = PeerHost::start();
-        let mut plugin = asking(&host, "VISIT_METADATA_ONE", fifteen_entries()).await;
+        let mut plugin = connected(&host, "VISIT_METADATA_ONE", fifteen_entries()).await;
         plugin.ask("1", "good/a").await;
         let Event::Listed(request) = plugin.event().await else {
-            panic!("a call for metadata is next");
+            panic!("not a metadata call");
         };
         assert_eq!((request.page_size, &request.page_token[..]), (20, ""));
         assert_eq!(plugin.verdict().await, verdict("1", 0, ""));
@@ -244,14 +244,14 @@ async fn one_entry_is_visited_of_a_page_of_twenty() {
 }
 
 #[tokio::test]
-async fn other_metadata_than_expected_and_errors_of_the_backend_are_failures() {
+async fn unexpected_metadata_and_repository_errors_fail_the_check() {
     guarded(async {
         let host = PeerHost::start();
         let none = Behaviour {
             metadata: Arc::new(|_| Box::pin(async { Ok(ListMetadataResponse::default()) })),
             ..Behaviour::default()
         };
-        let mut plugin = asking(&host, "VISIT_METADATA_ALL", none).await;
+        let mut plugin = connected(&host, "VISIT_METADATA_ALL", none).await;
         plugin.ask("1", "good/a").await;
         plugin.event().await;
         assert_eq!(plugin.verdict().await.1, 13);
@@ -261,7 +261,7 @@ async fn other_metadata_than_expected_and_errors_of_the_backend_are_failures() {
             metadata: Arc::new(|_| Box::pin(async { Err(Status::not_found("no such package")) })),
             ..Behaviour::default()
         };
-        let mut plugin = asking(&host, "VISIT_METADATA_ALL", failing).await;
+        let mut plugin = connected(&host, "VISIT_METADATA_ALL", failing).await;
         plugin.ask("1", "good/a").await;
         plugin.event().await;
         assert_eq!(plugin.verdict().await, verdict("1", 5, "no such package"));
@@ -271,10 +271,10 @@ async fn other_metadata_than_expected_and_errors_of_the_backend_are_failures() {
 }
 
 #[tokio::test]
-async fn a_plugin_may_crash_on_its_second_check() {
+async fn a_plugin_crashes_on_its_second_check() {
     guarded(async {
         let host = PeerHost::start();
-        let mut plugin = asking(&host, "CRASH_ON_SECOND_REQUEST", Behaviour::default()).await;
+        let mut plugin = connected(&host, "CRASH_ON_SECOND_REQUEST", Behaviour::default()).await;
         plugin.ask("1", "good/a").await;
         assert_eq!(plugin.verdict().await, verdict("1", 0, ""));
         plugin.ask("2", "good/a").await;
@@ -284,14 +284,14 @@ async fn a_plugin_may_crash_on_its_second_check() {
 }
 
 #[tokio::test]
-async fn a_plugin_is_closed_while_checks_block() {
+async fn a_plugin_with_blocked_checks_can_be_closed() {
     guarded(async {
         let host = PeerHost::start();
-        let mut plugin = asking(&host, "BLOCK_REQUEST", Behaviour::default()).await;
+        let mut plugin = connected(&host, "BLOCK_REQUEST", Behaviour::default()).await;
         plugin.ask("1", "good/a").await;
         assert!(plugin.close().await.0.success());
 
-        let mut plugin = asking(&host, "BLOCK_ALL_BUT_FIRST", Behaviour::default()).await;
+        let mut plugin = connected(&host, "BLOCK_ALL_BUT_FIRST", Behaviour::default()).await;
         for n in 0..1000 {
             plugin.ask(&n.to_string(), "good/a").await;
         }
@@ -302,7 +302,7 @@ async fn a_plugin_is_closed_while_checks_block() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_does_not_connect_ends_with_stdin() {
+async fn a_plugin_that_does_not_connect_exits_when_stdin_ends() {
     guarded(async {
         let host = PeerHost::start();
         let mut plugin = launch(&host, "PLUGIN_ADMISSION", "NOT_CONNECTING").await;
@@ -313,7 +313,7 @@ async fn a_plugin_that_does_not_connect_ends_with_stdin() {
 }
 
 #[tokio::test]
-async fn a_plugin_is_closed_right_after_its_start() {
+async fn a_plugin_can_be_closed_right_after_launch() {
     guarded(async {
         let host = PeerHost::start();
         let mut plugin = launch(&host, "PLUGIN_ADMISSION", "NORMAL_REPLY").await;
@@ -323,7 +323,7 @@ async fn a_plugin_is_closed_right_after_its_start() {
 }
 
 #[tokio::test]
-async fn a_basic_plugin_ends_when_its_host_stops() {
+async fn a_basic_plugin_exits_cleanly_after_its_host_stopped() {
     guarded(async {
         let mut host = PeerHost::start();
         let mut plugin = basic(&host, "WAIT").await;
