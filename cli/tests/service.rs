@@ -116,7 +116,7 @@ async fn the_error_of_the_service_is_the_policy_s() {
 #[tokio::test]
 async fn a_service_that_cannot_be_reached_is_named_before_the_check_runs_out_of_time() {
     guarded(async {
-        let port = ClosedPort::take();
+        let port = ClosedPort::reserve();
         let url = port.url();
         let run = check(&url, &["--timeout", "2s"]).await;
         assert_eq!(run.status.code(), Some(2));

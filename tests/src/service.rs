@@ -1,6 +1,6 @@
-//! A CIPD service as its clients see it, which fails as its test says.
+//! A fake CIPD service, which fails as its test demands.
 //!
-//! Speaks HTTP by itself: what a client is to withstand, no library of servers would do.
+//! Implements HTTP itself, because a server library would not send malformed responses.
 
 mod answer;
 mod request;
@@ -23,112 +23,112 @@ use crate::eventually;
 pub use answer::{Answer, Response};
 pub use request::Request;
 
-type Script = dyn Fn(usize, &Request) -> Answer + Send + Sync;
+type Handler = dyn Fn(usize, &Request) -> Answer + Send + Sync;
 
-/// A service on a port of this machine. Dropping it ends it.
+/// A service on a local port. Dropping it stops the service.
 pub struct FakeService {
     url: String,
     shared: Arc<Shared>,
-    serving: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
-/// A port at which no service answers yet: connections are refused.
+/// A port that is reserved but not listened on: connections are refused.
 pub struct ClosedPort {
     socket: TcpSocket,
     address: SocketAddr,
 }
 
 struct Shared {
-    script: Box<Script>,
+    handler: Box<Handler>,
     requests: Mutex<Vec<Request>>,
-    /// Connections whose client went away while it was to wait for an answer.
+    /// Connections that the client closed while it waited for an answer.
     abandoned: AtomicUsize,
 }
 
 impl ClosedPort {
-    /// Takes a port.
+    /// Reserves a port.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// If no port is free.
     #[must_use]
-    pub fn take() -> Self {
-        let take = || {
+    pub fn reserve() -> Self {
+        let reserve = || {
             let socket = TcpSocket::new_v4()?;
             socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
             let address = socket.local_addr()?;
             Ok::<_, io::Error>(Self { socket, address })
         };
-        take().expect("a port of this machine")
+        reserve().expect("a local port")
     }
 
-    /// Returns the URL of the service that will be there.
+    /// Returns the URL of a service on this port.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Starts a service that answers its requests, numbered from 0, as `script` does.
+    /// Starts a service. `handler` answers the requests, which are numbered from 0.
     ///
     /// # Panics
     ///
-    /// If the port cannot be listened at.
+    /// If it cannot listen on the port.
     pub fn serve(
         self,
-        script: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static,
+        handler: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static,
     ) -> FakeService {
-        FakeService::start_at(self, None, Box::new(script))
+        FakeService::start_at(self, None, Box::new(handler))
     }
 }
 
 impl FakeService {
-    /// Starts a service that answers its requests, numbered from 0, as `script` does.
-    pub fn start(script: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static) -> Self {
-        ClosedPort::take().serve(script)
+    /// Starts a service. `handler` answers the requests, which are numbered from 0.
+    pub fn start(handler: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static) -> Self {
+        ClosedPort::reserve().serve(handler)
     }
 
-    /// Starts a service that is reached over TLS.
+    /// Starts a service over TLS.
     pub fn start_tls(
         tls: ServerConfig,
-        script: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static,
+        handler: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let tls = TlsAcceptor::from(Arc::new(tls));
-        Self::start_at(ClosedPort::take(), Some(tls), Box::new(script))
+        Self::start_at(ClosedPort::reserve(), Some(tls), Box::new(handler))
     }
 
-    fn start_at(port: ClosedPort, tls: Option<TlsAcceptor>, script: Box<Script>) -> Self {
+    fn start_at(port: ClosedPort, tls: Option<TlsAcceptor>, handler: Box<Handler>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let shared = Arc::new(Shared {
-            script,
+            handler,
             requests: Mutex::default(),
             abandoned: AtomicUsize::new(0),
         });
-        let listener = port.socket.listen(64).expect("the port is ours");
+        let listener = port.socket.listen(64).expect("a reserved port");
         Self {
             url: format!("{scheme}://{}", port.address),
-            serving: tokio::spawn(Arc::clone(&shared).serve(listener, tls)),
+            task: tokio::spawn(Arc::clone(&shared).serve(listener, tls)),
             shared,
         }
     }
 
-    /// Returns the URL under which it is reached.
+    /// Returns the URL of the service.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Returns what was asked so far.
+    /// Returns the requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.shared.requests().clone()
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until the service has received `count` requests.
     pub async fn wait_for_requests(&self, count: usize) {
         eventually(|| self.shared.requests().len() >= count).await;
     }
 
-    /// Waits until so many clients have gone away from an answer that does not come.
+    /// Waits until clients have closed `count` connections while they waited for an answer.
     pub async fn wait_for_abandoned(&self, count: usize) {
         eventually(|| self.shared.abandoned.load(Ordering::SeqCst) >= count).await;
     }
@@ -136,33 +136,40 @@ impl FakeService {
 
 impl Drop for FakeService {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.task.abort();
     }
 }
 
 impl Shared {
     async fn serve(self: Arc<Self>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-        // Its connections end with it.
+        // Aborts the connections when this task is aborted.
         let mut connections = JoinSet::new();
         loop {
-            let (stream, _) = listener.accept().await.expect("connections come in");
+            let (stream, _) = listener.accept().await.expect("a connection");
             let (shared, tls) = (Arc::clone(&self), tls.clone());
             connections.spawn(async move {
-                // How a connection ends is the client's business, and its test's.
-                let _ = shared.connected(stream, tls).await;
+                // Fails if the client closes the connection, which its test checks.
+                let _ = shared.serve_connection(stream, tls).await;
             });
         }
     }
 
-    async fn connected(&self, stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<()> {
+    async fn serve_connection(
+        &self,
+        stream: TcpStream,
+        tls: Option<TlsAcceptor>,
+    ) -> io::Result<()> {
         let socket = stream.as_fd().try_clone_to_owned()?;
         match tls {
-            None => self.converse(stream, socket).await,
-            Some(tls) => self.converse(tls.accept(stream).await?, socket).await,
+            None => self.answer_requests(stream, socket).await,
+            Some(tls) => {
+                self.answer_requests(tls.accept(stream).await?, socket)
+                    .await
+            }
         }
     }
 
-    async fn converse(
+    async fn answer_requests(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
         socket: OwnedFd,
@@ -172,7 +179,7 @@ impl Shared {
             let answer = {
                 let mut requests = self.requests();
                 let number = requests.len();
-                let answer = (self.script)(number, &request);
+                let answer = (self.handler)(number, &request);
                 requests.push(request);
                 answer
             };
@@ -186,7 +193,7 @@ impl Shared {
                 }
                 Answer::Reset => return Ok(set_socket_linger(&socket, Some(Default::default()))?),
                 Answer::Silence => {
-                    // The client says nothing more: what comes is its end.
+                    // Returns when the client closes the connection.
                     let _ = stream.read(&mut [0]).await;
                     self.abandoned.fetch_add(1, Ordering::SeqCst);
                     return Ok(());

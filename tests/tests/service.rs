@@ -206,7 +206,7 @@ tests! {
     }
 
     async fn a_service_that_comes_up_late_is_reached() {
-        let port = ClosedPort::take();
+        let port = ClosedPort::reserve();
         let url = port.url();
         let repository = repository(url.as_str());
         let failed = |line: &Line| {
@@ -371,7 +371,7 @@ tests! {
     }
 
     async fn an_unreachable_service_is_named() {
-        let port = ClosedPort::take();
+        let port = ClosedPort::reserve();
         let options = PrpcOptions::new(port.url()).deadline(Duration::from_millis(10));
         let error = error_of(&made(options)).await;
         let url = port.url();

@@ -1,4 +1,4 @@
-//! What the service answers, or does instead.
+//! Answers of the fake service.
 
 use std::io::Write as _;
 
@@ -9,20 +9,20 @@ use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// What happens to a request.
+/// How the service treats a request.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// It is answered.
+    /// Sends the whole response.
     Whole(Response),
-    /// It is answered but for the last bytes of the answer, and the connection closed.
+    /// Sends the response without its last bytes, and closes the connection.
     Cut(Response, usize),
-    /// The connection is reset.
+    /// Resets the connection.
     Reset,
-    /// It is never answered.
+    /// Sends nothing.
     Silence,
 }
 
-/// A response of HTTP.
+/// An HTTP response.
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
@@ -31,7 +31,7 @@ pub struct Response {
     framing: Framing,
 }
 
-/// How the end of a body is told.
+/// How the client learns where the body ends.
 #[derive(Debug, Clone, Copy)]
 enum Framing {
     Length,
@@ -39,7 +39,7 @@ enum Framing {
 }
 
 impl Response {
-    /// Creates a response of something that speaks HTTP, but not pRPC.
+    /// Creates a response without the headers of pRPC.
     #[must_use]
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Response {
         }
     }
 
-    /// Creates the answer with these entries.
+    /// Creates a page of metadata.
     #[must_use]
     pub fn page(metadata: Vec<InstanceMetadata>) -> Self {
         let message = cipd::ListMetadataResponse {
@@ -62,7 +62,7 @@ impl Response {
             .with("Content-Type", "application/prpc; encoding=binary")
     }
 
-    /// Creates an error of the service.
+    /// Creates a pRPC error.
     #[must_use]
     pub fn error(http_status: u16, code: Code, message: &str) -> Self {
         Self::new(http_status, format!("{message}\n"))
@@ -70,7 +70,7 @@ impl Response {
             .with("Content-Type", "text/plain; charset=utf-8")
     }
 
-    /// Adds a header, instead of one of this name if there is one.
+    /// Sets a header. Replaces a header of the same name in the same case.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.retain(|(other, _)| *other != name);
@@ -82,18 +82,18 @@ impl Response {
     #[must_use]
     pub fn with_detail(mut self, Detail { type_url, value }: Detail) -> Self {
         let detail = Any { type_url, value };
-        let spelled = BASE64_STANDARD.encode(detail.encode_to_vec());
-        self.headers.push(("X-Prpc-Status-Details-Bin", spelled));
+        let encoded = BASE64_STANDARD.encode(detail.encode_to_vec());
+        self.headers.push(("X-Prpc-Status-Details-Bin", encoded));
         self
     }
 
-    /// Returns how many bytes the body has.
+    /// Returns the length of the body in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.body.len()
     }
 
-    /// Sends the body without saying beforehand how long it is.
+    /// Sends the body in chunks, without a `Content-Length`.
     #[must_use]
     pub fn chunked(mut self) -> Self {
         self.framing = Framing::Chunks;
@@ -104,14 +104,14 @@ impl Response {
     #[must_use]
     pub fn gzip(mut self) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(&self.body).expect("it goes to memory");
-        self.body = encoder.finish().expect("it goes to memory");
+        encoder.write_all(&self.body).expect("writing to memory");
+        self.body = encoder.finish().expect("writing to memory");
         self.with("Content-Encoding", "gzip")
     }
 
-    /// Returns the response as it is sent.
+    /// Returns the bytes of the response.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut head = format!("HTTP/1.1 {} Whatever\r\n", self.status);
+        let mut head = format!("HTTP/1.1 {} Reason\r\n", self.status);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }

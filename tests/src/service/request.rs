@@ -1,11 +1,11 @@
-//! What a client asks.
+//! Requests to the fake service.
 
 use std::io;
 
 use admission_proto::wire::{Message as _, cipd};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The method and the path, as in `POST /path`.
@@ -15,7 +15,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Returns the value of a header, whose name is in lower case.
+    /// Returns the value of a header. `name` must be in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
@@ -23,17 +23,17 @@ impl Request {
         Some(&found.1)
     }
 
-    /// Returns the message in it.
+    /// Decodes the body.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// If it is not a message.
     #[must_use]
     pub fn message(&self) -> cipd::ListMetadataRequest {
         cipd::ListMetadataRequest::decode(&*self.body).expect("a message")
     }
 
-    /// Reads a request; `None` if the client has no more.
+    /// Reads a request. Returns `None` if the client has closed the connection.
     pub(super) async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Self>> {
         let Some(line) = read_line(stream).await? else {
             return Ok(None);
