@@ -1,4 +1,4 @@
-//! What is logged of a plugin and about it, and when.
+//! Log lines of plugins, and log lines of the host about them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use conformance::{
 };
 use tracing::Level;
 
-/// A plugin whose lines are not mixed up with those of other tests.
+/// A plugin with a name of its own, which separates its lines from those of other tests.
 struct Logged {
     plugin: Plugin,
     name: String,
@@ -35,15 +35,15 @@ impl Logged {
         }
     }
 
-    /// Returns the lines so far that say `message`.
-    fn saying(&self, message: &str) -> Vec<Line> {
+    /// Returns the lines so far with this message.
+    fn lines_with(&self, message: &str) -> Vec<Line> {
         let mut lines = self.lines.of_plugin(&self.name);
         lines.retain(|line| line.message == message);
         lines
     }
 
-    fn assert_said_once(&self, level: Level, message: &str) {
-        let [line] = &self.saying(message)[..] else {
+    fn assert_logged_once(&self, level: Level, message: &str) {
+        let [line] = &self.lines_with(message)[..] else {
             panic!("not once: {:?}", self.lines.of_plugin(&self.name));
         };
         assert_eq!(line.level, level);
@@ -51,8 +51,8 @@ impl Logged {
 }
 
 in_every_mode! {
-    async fn lines_arrive_at_their_level_from_the_level_asked_for(mode: Mode) {
-        let said = [
+    async fn lines_are_logged_at_their_level_from_the_configured_level_up(mode: Mode) {
+        let sent = [
             (Level::DEBUG, "a debug line"),
             (Level::INFO, r#"an info line :: {"answer":42}"#),
             (Level::WARN, "a warning line"),
@@ -61,84 +61,84 @@ in_every_mode! {
         let levels = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
         for (level, dropped) in levels.into_iter().zip(0..) {
             let host = Host::new(options().plugin_log_level(level));
-            let logged = Logged::of(&host, mode, &format!("asked-for-{level}"), "");
+            let logged = Logged::of(&host, mode, &format!("from-{level}"), "");
             logged.plugin.check_admission(&pin("log")).wait().await.expect("admitted");
             logged.plugin.close(GRACE).await;
-            let mut heard = logged.lines.of_plugin(&logged.name);
-            heard.retain(|line| line.message.contains(" line"));
-            let heard: Vec<_> = heard.iter().map(|line| (line.level, &*line.message)).collect();
-            // Over gRPC a plugin is not told the level, and sends none of its debug lines.
+            let mut received = logged.lines.of_plugin(&logged.name);
+            received.retain(|line| line.message.contains(" line"));
+            let received: Vec<_> = received.iter().map(|line| (line.level, &*line.message)).collect();
+            // The gRPC handshake has no log level; the plugin sends from `info` up.
             let unsent = usize::from(mode == Mode::Grpc);
-            assert_eq!(heard, said[unsent.max(dropped)..], "{level}");
+            assert_eq!(received, sent[unsent.max(dropped)..], "{level}");
         }
     }
 
-    async fn too_many_lines_are_dropped_and_that_is_said(mode: Mode) {
+    async fn log_lines_are_rate_limited_and_dropped_lines_are_reported(mode: Mode) {
         let logged = Logged::new(mode, "chatting", "");
-        // Half a minute's worth of what is let through.
+        // As many lines as the limit lets through in 30 s.
         logged.plugin.check_admission(&pin("chatter/6000")).wait().await.expect("admitted");
-        let announced = "the plugin logs more than 200 lines a second, of which the rest is dropped";
-        assert!(!logged.saying(announced).is_empty());
+        let warning = "the plugin logs more than 200 lines a second, of which the rest is dropped";
+        assert!(!logged.lines_with(warning).is_empty());
         logged.plugin.close(GRACE).await;
-        let heard = logged.saying("chatter").len();
-        assert!((200..6_000).contains(&heard), "{heard}");
-        assert!(!logged.saying("dropped log lines of the plugin").is_empty());
+        let count = logged.lines_with("chatter").len();
+        assert!((200..6_000).contains(&count), "{count}");
+        assert!(!logged.lines_with("dropped log lines of the plugin").is_empty());
     }
 
-    async fn lines_are_heard_before_the_plugin_connects(mode: Mode) {
+    async fn lines_are_logged_before_the_plugin_connects(mode: Mode) {
         let logged = Logged::new(mode, "early", "log-first");
         logged.plugin.check_admission(&pin("a")).wait().await.expect("admitted");
-        logged.assert_said_once(Level::INFO, "said before list_admissions");
-        logged.assert_said_once(Level::DEBUG, "using deployment admission plugin");
+        logged.assert_logged_once(Level::INFO, "said before list_admissions");
+        logged.assert_logged_once(Level::DEBUG, "using deployment admission plugin");
         logged.plugin.close(GRACE).await;
     }
 
-    async fn lines_are_heard_until_the_plugin_has_ended(mode: Mode) {
+    async fn lines_are_logged_until_the_plugin_exits(mode: Mode) {
         let logged = Logged::new(mode, "late", "farewell");
         logged.plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         logged.plugin.close(GRACE).await;
-        logged.assert_said_once(Level::INFO, "said after the end of stdin");
+        logged.assert_logged_once(Level::INFO, "said after the end of stdin");
     }
 
-    async fn what_is_written_to_stderr_is_logged_line_by_line(mode: Mode) {
+    async fn stderr_is_logged_line_by_line(mode: Mode) {
         let logged = Logged::new(mode, "stderr", "exit-3");
         error_of(&logged.plugin.check_admission(&pin("a"))).await;
         logged.plugin.close(GRACE).await;
-        logged.assert_said_once(Level::INFO, "no configuration");
+        logged.assert_logged_once(Level::INFO, "no configuration");
     }
 
-    async fn a_line_stays_one_line_and_cannot_move_the_cursor(mode: Mode) {
+    async fn control_characters_in_a_line_are_escaped(mode: Mode) {
         let logged = Logged::new(mode, "injecting", "");
         logged.plugin.check_admission(&pin("log-injection")).wait().await.expect("admitted");
         logged.plugin.close(GRACE).await;
-        logged.assert_said_once(Level::INFO, r"one\ntwo\r\u{1b}[2Jthree");
+        logged.assert_logged_once(Level::INFO, r"one\ntwo\r\u{1b}[2Jthree");
     }
 
-    async fn a_failure_to_start_is_one_warning(mode: Mode) {
+    async fn a_failed_start_logs_one_warning(mode: Mode) {
         let logged = Logged::new(mode, "failing", "exit-3");
         for package in ["a", "b"] {
             error_of(&logged.plugin.check_admission(&pin(package))).await;
         }
         logged.plugin.close(GRACE).await;
-        logged.assert_said_once(Level::WARN, "the admission plugin failed to start");
+        logged.assert_logged_once(Level::WARN, "the admission plugin failed to start");
     }
 
-    async fn a_crash_is_one_warning_and_an_exit_that_says_all_is_well_is_none(mode: Mode) {
-        for (order, count) in [("exit/7", 1), ("exit/0", 0)] {
-            let logged = Logged::new(mode, &order.replace('/', "-"), "");
-            error_of(&logged.plugin.check_admission(&pin(order))).await;
+    async fn a_crash_logs_one_warning_and_a_successful_exit_logs_none(mode: Mode) {
+        for (package, count) in [("exit/7", 1), ("exit/0", 0)] {
+            let logged = Logged::new(mode, &package.replace('/', "-"), "");
+            error_of(&logged.plugin.check_admission(&pin(package))).await;
             logged.plugin.close(GRACE).await;
-            let crashes = logged.saying("the admission plugin has crashed");
-            assert_eq!(crashes.len(), count, "{order}");
+            let crashes = logged.lines_with("the admission plugin has crashed");
+            assert_eq!(crashes.len(), count, "{package}");
             assert!(crashes.iter().all(|line| line.level == Level::WARN));
         }
     }
 
-    async fn another_version_of_the_protocol_is_an_error(mode: Mode) {
+    async fn an_unknown_protocol_version_logs_an_error(mode: Mode) {
         let logged = Logged::new(mode, "outdated", "version-99");
         error_of(&logged.plugin.check_admission(&pin("a"))).await;
         logged.plugin.close(GRACE).await;
-        logged.assert_said_once(Level::ERROR, "unknown admission plugin protocol");
+        logged.assert_logged_once(Level::ERROR, "unknown admission plugin protocol");
     }
 
     async fn a_plugin_that_fails_to_connect_is_asked_to_finish(mode: Mode) {
@@ -148,23 +148,23 @@ in_every_mode! {
         let options = PluginOptions::default().connect_timeout(Duration::from_millis(100));
         let plugin = host().plugin_with_options(fixture.source.clone(), options);
         error_of(&plugin.check_admission(&pin("a"))).await;
-        // Nobody has closed it.
+        // The plugin was not closed.
         lines.wait_for(&name, "the fixture was asked to finish").await;
     }
 
-    async fn a_plugin_is_started_once_whatever_is_asked_later(mode: Mode) {
+    async fn a_plugin_is_started_once_whatever_is_checked_later(mode: Mode) {
         let logged = Logged::new(mode, "once", "exit-3");
         for n in 0..20 {
             error_of(&logged.plugin.check_admission(&pin(&format!("a/{n}")))).await;
             logged.plugin.clear_cache();
         }
         logged.plugin.close(GRACE).await;
-        logged.assert_said_once(Level::INFO, "no configuration");
+        logged.assert_logged_once(Level::INFO, "no configuration");
     }
 }
 
 #[tokio::test]
-async fn a_missing_guard_is_mentioned_once() {
+async fn a_missing_guard_logs_one_warning() {
     guarded(async {
         for mode in [Mode::Component, Mode::Native, Mode::Native] {
             let logged = Logged::new(mode, "unguarded", "");
@@ -172,11 +172,11 @@ async fn a_missing_guard_is_mentioned_once() {
             promise.wait().await.expect("admitted");
             logged.plugin.close(GRACE).await;
         }
-        // Other tests of this process have none, either.
-        let mut mentioned = Lines::collect().of_plugin("");
-        mentioned.retain(|line| line.message.starts_with("no guard was configured"));
-        let [line] = &mentioned[..] else {
-            panic!("not once: {mentioned:?}");
+        // Once in this process, whose other tests have no guard either.
+        let mut warnings = Lines::collect().of_plugin("");
+        warnings.retain(|line| line.message.starts_with("no guard was configured"));
+        let [line] = &warnings[..] else {
+            panic!("not once: {warnings:?}");
         };
         assert_eq!(line.level, Level::WARN);
         assert_eq!(
