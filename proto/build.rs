@@ -1,7 +1,7 @@
-//! Generates the messages from `schema/`; protox parses them, so no `protoc` is needed.
+//! Generates the messages of `schema/`. protox parses the schema, so no `protoc` is needed.
 #![expect(
     clippy::disallowed_methods,
-    reason = "cargo names the folder for output in the environment"
+    reason = "cargo passes OUT_DIR in the environment"
 )]
 
 use std::error::Error;

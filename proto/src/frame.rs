@@ -1,55 +1,74 @@
 //! Length-delimited frames: a protobuf varint, then that many bytes of one message.
 //!
-//! This is protobuf's own "delimited" form. The codec is incremental and performs
-//! no I/O: bytes are appended to a buffer as they arrive, [`take`] removes whole
-//! messages from its front, and [`finish`] tells a clean end from a torn one.
+//! This is protobuf's "delimited" format. The codec is incremental and performs no I/O: the
+//! caller appends bytes to a buffer as they arrive, [`take`] removes whole messages from its
+//! front, and [`finish`] checks that the stream did not end inside a frame.
+//!
+//! ```
+//! use admission_proto::frame::{self, HOST_LIMIT};
+//! use admission_proto::wire::stdio::{PluginFrame, plugin_frame::Frame};
+//!
+//! let connect = PluginFrame {
+//!     frame: Some(Frame::ListAdmissions(Default::default())),
+//! };
+//! let mut encoded = Vec::new();
+//! frame::encode(&connect, &mut encoded);
+//!
+//! let mut buf = bytes::BytesMut::from(&encoded[..]);
+//! assert_eq!(frame::take(&mut buf, HOST_LIMIT)?, Some(connect));
+//! frame::finish(&buf)?;
+//! # Ok::<(), frame::FrameError>(())
+//! ```
 
 use bytes::{Buf, BytesMut};
 use prost::{DecodeError, Message};
 
-/// Longest frame a host accepts unless told otherwise, in bytes without its
-/// length. Bounds what a hostile length can make it allocate.
+/// Longest frame that a host accepts by default, in bytes without the length prefix. Bounds
+/// what a hostile length prefix can make the host allocate.
 pub const HOST_LIMIT: usize = 1 << 20;
 
-/// Longest frame a plugin must accept, in bytes without its length. A page of
-/// metadata is the largest thing a host sends, and one value may be 512 KiB.
+/// Longest frame that a plugin must accept, in bytes without the length prefix. The largest
+/// frames of a host are pages of metadata, of which one value may have 512 KiB.
 pub const PLUGIN_LIMIT: usize = 4 << 20;
 
-/// Longest encoded length, in bytes: 2^28 - 1 is far beyond any frame, and a
-/// fifth byte can only come from a peer that speaks something else.
+/// Longest length prefix, in bytes. 2^28 - 1 is far beyond any frame, so a fifth byte means
+/// that the peer speaks another protocol.
 const MAX_PREFIX: usize = 4;
 
-/// What is wrong with the bytes of a frame.
+/// What is wrong with a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A frame of length 0; every message of the protocol has at least one byte.
+    /// The length is 0. Every message of the protocol has at least one byte.
     #[error("a frame is empty")]
     Empty,
-    /// The length is not a varint in its shortest form.
+    /// The length is not a varint in its shortest form, or has more than 4 bytes.
     #[error("a frame's length is not a minimal varint")]
     Length,
     /// The length exceeds the reader's limit.
     #[error("a frame of {length} bytes is over the limit of {limit}")]
+    #[non_exhaustive]
     TooLong {
-        /// Length announced, in bytes.
+        /// Length of the frame, in bytes.
         length: usize,
         /// Limit of the reader, in bytes.
         limit: usize,
     },
-    /// The frame is whole but does not decode as the message expected.
+    /// The frame is whole but cannot be decoded as the expected message.
     #[error("a frame of {length} bytes cannot be decoded")]
+    #[non_exhaustive]
     Undecodable {
         /// Length of the frame, in bytes.
         length: usize,
-        /// What protobuf says of it.
+        /// Why it cannot be decoded.
         #[source]
         source: DecodeError,
     },
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame, after {have} bytes of it")]
+    #[non_exhaustive]
     Torn {
-        /// Bytes of the frame that did arrive, its length included.
+        /// Bytes of the frame that arrived, with the length prefix.
         have: usize,
     },
 }
@@ -58,19 +77,18 @@ pub enum FrameError {
 pub fn encode(message: &impl Message, out: &mut Vec<u8>) {
     message
         .encode_length_delimited(out)
-        .expect("a vector grows as needed");
+        .expect("a vector has room for any message");
 }
 
 /// Takes one message off the front of `buf`.
 ///
-/// Returns `Ok(None)`, leaving `buf` as it was, until a whole frame is there. Room
-/// for the rest of a frame is reserved only once its length is known to be within
-/// `limit`.
+/// Returns `Ok(None)` and leaves `buf` unchanged until a whole frame is there. Room for the
+/// rest of a frame is reserved only after its length was checked against `limit`.
 ///
 /// # Errors
 ///
-/// Any [`FrameError`] but `Torn`. `buf` is left as it was, so that the caller can
-/// quote what was seen; the stream cannot be read on.
+/// Any [`FrameError`] but `Torn`. `buf` is unchanged, so that the caller can quote it. The
+/// rest of the stream cannot be decoded.
 pub fn take<M: Message + Default>(
     buf: &mut BytesMut,
     limit: usize,
@@ -95,7 +113,7 @@ pub fn take<M: Message + Default>(
     Ok(Some(message))
 }
 
-/// Accepts the end of the stream if `buf`, what is left of it, is empty.
+/// Checks at the end of the stream that `buf`, the rest of it, is empty.
 ///
 /// # Errors
 ///
@@ -107,7 +125,7 @@ pub fn finish(buf: &[u8]) -> Result<(), FrameError> {
     }
 }
 
-/// Returns the length and how many bytes it takes, or `None` if it is not whole.
+/// Returns the length of the frame and of its prefix, or `None` if the prefix is not whole.
 fn parse_length(buf: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let mut length = 0;
     for (i, &byte) in buf.iter().take(MAX_PREFIX).enumerate() {
@@ -151,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_not_whole_leaves_the_buffer_as_it_was() {
+    fn a_partial_frame_leaves_the_buffer_unchanged() {
         let whole = frame("hello");
         for end in 0..whole.len() {
             let mut buf = BytesMut::from(&whole[..end]);
@@ -161,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_over_the_limit_is_refused_before_anything_is_allocated() {
+    fn a_length_over_the_limit_is_rejected_without_allocation() {
         let mut buf = BytesMut::from(&[0xff, 0xff, 0xff, 0x7f][..]);
         let room = buf.capacity();
         let error = take::<LogRequest>(&mut buf, HOST_LIMIT).expect_err("too long");
@@ -173,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_as_long_as_the_limit_is_taken() {
+    fn a_frame_as_long_as_the_limit_is_accepted() {
         let bytes = frame("exactly");
         let limit = bytes.len() - 1;
         assert!(take_log(&bytes, limit).expect("within the limit").is_some());
@@ -181,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_are_no_minimal_varint_are_refused() {
+    fn a_length_that_is_not_a_minimal_varint_is_rejected() {
         for bytes in [
             &[0x80, 0x00][..],
             &[0x81, 0x80, 0x00],
@@ -193,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_frame_is_refused() {
+    fn an_empty_frame_is_rejected() {
         assert_eq!(take_log(&[0], 1), Err(FrameError::Empty));
     }
 
     #[test]
-    fn a_clean_end_is_told_from_a_torn_one() {
+    fn a_stream_that_ends_inside_a_frame_is_an_error() {
         assert_eq!(finish(&[]), Ok(()));
         let torn = finish(&[3, 1]).expect_err("torn");
         assert_eq!(

@@ -1,10 +1,12 @@
-//! What a metadata entry may look like.
+//! Metadata of package instances, and the limits that the reference sets.
+
+use std::time::SystemTime;
 
 use mediatype::{MediaType, MediaTypeError};
 use sha2::{Digest as _, Sha256};
 
-use crate::object_ref::to_hex;
-use crate::quote::quote;
+use crate::text::quote;
+use crate::{hex, wire};
 
 /// Longest metadata value, in bytes.
 pub const MAX_METADATA_VALUE: usize = 512 << 10;
@@ -12,24 +14,121 @@ pub const MAX_METADATA_VALUE: usize = 512 << 10;
 /// Longest metadata key and longest content type, in bytes.
 const MAX_SHORT: usize = 400;
 
-/// What is wrong with a metadata entry.
+/// A metadata entry attached to a package instance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct InstanceMetadata {
+    /// The subject of the entry. Several entries may have the same key.
+    pub key: String,
+    /// Contents, at most 512 KiB.
+    pub value: Vec<u8>,
+    /// MIME type of the value, as the author of the entry gave it.
+    pub content_type: String,
+    /// Identifies key and value: see [`fingerprint`].
+    pub fingerprint: String,
+    /// The author of the entry, as `user:...`.
+    pub attached_by: String,
+    /// When the entry was attached.
+    pub attached_ts: Option<SystemTime>,
+}
+
+impl InstanceMetadata {
+    /// Creates an entry with the fingerprint of `key` and `value`; the rest is empty.
+    #[must_use]
+    pub fn new(key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        Self {
+            fingerprint: fingerprint(&key, &value),
+            key,
+            value,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<wire::cipd::InstanceMetadata> for InstanceMetadata {
+    fn from(entry: wire::cipd::InstanceMetadata) -> Self {
+        Self {
+            key: entry.key,
+            value: entry.value,
+            content_type: entry.content_type,
+            fingerprint: entry.fingerprint,
+            attached_by: entry.attached_by,
+            attached_ts: entry.attached_ts.and_then(|ts| ts.try_into().ok()),
+        }
+    }
+}
+
+impl From<InstanceMetadata> for wire::cipd::InstanceMetadata {
+    fn from(entry: InstanceMetadata) -> Self {
+        Self {
+            key: entry.key,
+            value: entry.value,
+            content_type: entry.content_type,
+            fingerprint: entry.fingerprint,
+            attached_by: entry.attached_by,
+            attached_ts: entry.attached_ts.map(wire::Timestamp::from),
+        }
+    }
+}
+
+/// A page of the metadata of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct MetadataPage {
+    /// The entries, the most recently attached first.
+    pub metadata: Vec<InstanceMetadata>,
+    /// The page token of the next page; empty on the last page.
+    pub next_page_token: String,
+}
+
+impl MetadataPage {
+    /// Creates a page. It is the last one if `next_page_token` is empty.
+    #[must_use]
+    pub fn new(metadata: Vec<InstanceMetadata>, next_page_token: impl Into<String>) -> Self {
+        Self {
+            metadata,
+            next_page_token: next_page_token.into(),
+        }
+    }
+}
+
+impl From<wire::plugin::ListMetadataResponse> for MetadataPage {
+    fn from(page: wire::plugin::ListMetadataResponse) -> Self {
+        let entries = page.metadata.into_iter().map(InstanceMetadata::from);
+        Self::new(entries.collect(), page.next_page_token)
+    }
+}
+
+impl From<MetadataPage> for wire::plugin::ListMetadataResponse {
+    fn from(page: MetadataPage) -> Self {
+        let entries = page.metadata.into_iter();
+        Self {
+            metadata: entries.map(wire::cipd::InstanceMetadata::from).collect(),
+            next_page_token: page.next_page_token,
+        }
+    }
+}
+
+/// What is wrong with a metadata entry. The texts are the reference's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
     /// The key is too long.
     #[error("invalid metadata key {}: too long, should be <=400 chars", quote(.0))]
     KeyTooLong(String),
-    /// The key has a character that none may have, or is empty.
+    /// The key is empty or has a forbidden character.
     #[error(r#"invalid metadata key {}: should match "^[a-z0-9_\\-]+$""#, quote(.0))]
     Key(String),
-    /// The value is too long.
+    /// The value is too long. Holds its length in bytes.
     #[error("the metadata value is too long: should be <=524288 bytes, got {0}")]
     ValueTooLong(usize),
-    /// The content type is too long.
+    /// The content type is too long. Holds its length in bytes.
     #[error("the content type is too long: should be <=400 bytes, got {0}")]
     ContentTypeTooLong(usize),
     /// The content type cannot be parsed.
     #[error("bad content type {}", quote(given))]
+    #[non_exhaustive]
     ContentType {
         /// The content type.
         given: String,
@@ -45,10 +144,10 @@ pub enum MetadataError {
 ///
 /// [`MetadataError::KeyTooLong`] or [`MetadataError::Key`].
 pub fn validate_metadata_key(key: &str) -> Result<(), MetadataError> {
-    let legal = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-');
+    let is_legal = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-');
     if key.len() > MAX_SHORT {
         Err(MetadataError::KeyTooLong(key.to_owned()))
-    } else if key.is_empty() || !key.chars().all(legal) {
+    } else if key.is_empty() || !key.chars().all(is_legal) {
         Err(MetadataError::Key(key.to_owned()))
     } else {
         Ok(())
@@ -67,7 +166,7 @@ pub fn validate_metadata_value(value: &[u8]) -> Result<(), MetadataError> {
     Ok(())
 }
 
-/// Checks a content type: nothing, or a media type of at most 400 bytes.
+/// Checks a content type: empty, or a media type of at most 400 bytes.
 ///
 /// # Errors
 ///
@@ -88,13 +187,13 @@ pub fn validate_content_type(content_type: &str) -> Result<(), MetadataError> {
     }
 }
 
-/// Returns the fingerprint that identifies an entry: the first 16 bytes of
-/// `SHA256(key + ":" + value)`, in lowercase hex.
+/// Returns the fingerprint of an entry: the first 16 bytes of `SHA256(key + ":" + value)`, in
+/// lowercase hex.
 #[must_use]
 pub fn fingerprint(key: &str, value: &[u8]) -> String {
     let mut hash = Sha256::new();
     hash.update(key);
     hash.update(":");
     hash.update(value);
-    to_hex(&hash.finalize()[..16])
+    hex::encode(&hash.finalize()[..16])
 }

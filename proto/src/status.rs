@@ -1,14 +1,14 @@
-//! gRPC status codes and statuses as plain Rust types.
+//! gRPC statuses.
 
 use std::fmt;
 
 use crate::wire;
 
-/// A gRPC status code. Any number is a code: those out of range are kept as they come.
+/// A gRPC status code. A number that gRPC does not define is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Code(i32);
 
-/// Names in the order of their numbers, as gRPC spells them.
+/// gRPC's names, in the order of their numbers.
 const NAMES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -29,7 +29,7 @@ const NAMES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-#[expect(missing_docs, reason = "these are gRPC's own names and meanings")]
+#[expect(missing_docs, reason = "gRPC defines their meaning")]
 impl Code {
     pub const OK: Self = Self(0);
     pub const CANCELLED: Self = Self(1);
@@ -51,7 +51,7 @@ impl Code {
 }
 
 impl Code {
-    /// Returns the number as it stands on the wire.
+    /// Returns the number on the wire.
     #[must_use]
     pub const fn number(self) -> i32 {
         self.0
@@ -80,31 +80,32 @@ impl fmt::Debug for Code {
     }
 }
 
-/// What went wrong, in gRPC's terms: a code, a message for a person, and details.
+/// A gRPC status: a code, a message for a person, and details for programs.
 ///
-/// A policy answers [`Status::denied`] to deny; every other code is a failure.
+/// A policy returns [`Status::denied`] to deny; any other error code means that the check
+/// failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
 pub struct Status {
-    /// What kind of outcome this is.
+    /// The code.
     pub code: Code,
-    /// What happened, for a person.
+    /// The reason, for a person.
     pub message: String,
-    /// Typed messages for programs; passed through, never interpreted.
+    /// Typed messages for programs. They are passed on as they are.
     pub details: Vec<Detail>,
 }
 
-/// One typed message of a [`Status`]: the contents of a `google.protobuf.Any`.
+/// A typed message in a [`Status`]: a `google.protobuf.Any`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "google.protobuf.Any will not change"
 )]
 pub struct Detail {
-    /// Names the message's type.
+    /// Names the type of the message.
     pub type_url: String,
-    /// The message, in protobuf's binary form.
+    /// The message, encoded as protobuf.
     pub value: Vec<u8>,
 }
 
@@ -119,7 +120,7 @@ impl Status {
         }
     }
 
-    /// Creates the status that denies: `FAILED_PRECONDITION`.
+    /// Creates the status of a denial: `FAILED_PRECONDITION`.
     #[must_use]
     pub fn denied(message: impl Into<String>) -> Self {
         Self::new(Code::FAILED_PRECONDITION, message)
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_out_of_range_is_kept() {
+    fn a_code_that_grpc_does_not_define_is_kept() {
         let received = wire::rpc::Status {
             code: 12345,
             message: "odd".into(),
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_named_as_grpc_names_them() {
+    fn codes_have_the_names_of_grpc() {
         assert_eq!(Code::FAILED_PRECONDITION.to_string(), "FAILED_PRECONDITION");
         assert_eq!(Code::UNAUTHENTICATED.to_string(), "UNAUTHENTICATED");
         assert_eq!(Code::from(-1).to_string(), "CODE(-1)");

@@ -1,15 +1,15 @@
-//! What may stand for the version of a package.
+//! Versions of packages: instance IDs, refs and tags.
 
-use crate::quote::quote;
+use crate::text::quote;
 use crate::{HashMode, ObjectRef};
 
-/// Longest ref, in characters.
+/// Longest ref, in bytes.
 const MAX_REF: usize = 256;
 
-/// Longest tag, in bytes, its colon included.
+/// Longest tag with its colon, in bytes.
 const MAX_TAG: usize = 400;
 
-/// A string that is no version of a package.
+/// A string is not the version of a package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("bad version {}: not an instance ID, a ref or a tag", quote(.0))]
 pub struct VersionError(String);
@@ -19,10 +19,10 @@ pub struct VersionError(String);
 ///
 /// # Errors
 ///
-/// [`VersionError`] if it is none of the three.
+/// [`VersionError`] if it is neither.
 pub fn validate_version(version: &str) -> Result<(), VersionError> {
     let is_instance_id = ObjectRef::from_instance_id(version, HashMode::Any).is_ok();
-    // No ref looks like an instance ID; here, where either will do, that needs no check.
+    // A ref must not look like an instance ID. Both are accepted here.
     if is_instance_id || is_ref(version) || is_tag(version) {
         Ok(())
     } else {
@@ -52,8 +52,8 @@ fn is_tag(version: &str) -> bool {
         && value.bytes().all(is_tag_value)
 }
 
-/// Tells whether a tag's value may have `byte`: what is printable in ASCII, but for
-/// what a command line or a URL would take as its own.
+/// Returns whether `byte` may be in the value of a tag: printable ASCII without the
+/// characters that are special in command lines and URLs.
 fn is_tag_value(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !br##"!"#%&'?[]^`|"##.contains(&byte)
 }

@@ -1,4 +1,4 @@
-//! Instance IDs and object references read, and fail, as the reference's do.
+//! Instance IDs and object references are parsed and rejected as in the reference.
 
 use admission_proto::HashMode::{Any, Known};
 use admission_proto::{HashAlgo, HashMode, InstanceId, ObjectRef, ObjectRefError, wire};
@@ -26,7 +26,7 @@ fn validated(object: &ObjectRef, mode: HashMode) -> Result<(), String> {
 }
 
 #[test]
-fn an_instance_id_of_a_known_hash_reads_the_same_in_both_modes() {
+fn an_instance_id_with_a_known_hash_is_parsed_alike_in_both_modes() {
     let sha1 = "a".repeat(40);
     for mode in [Any, Known] {
         assert_eq!(decoded(SHA256_ID, mode), Ok(object_ref(2, SHA256_HEX)));
@@ -35,7 +35,7 @@ fn an_instance_id_of_a_known_hash_reads_the_same_in_both_modes() {
 }
 
 #[test]
-fn an_instance_id_of_an_unknown_hash_reads_only_where_any_hash_will_do() {
+fn an_instance_id_with_an_unknown_hash_is_parsed_only_in_mode_any() {
     let algo_33 = format!("{}IQ", "q".repeat(40));
     let algo_3 = "B7r75joOfFfFcq7fHCKAIrU34oeFAT174Bf8eHMajMUD";
     let algo_166 = "a".repeat(39);
@@ -60,7 +60,7 @@ fn an_instance_id_of_an_unknown_hash_reads_only_where_any_hash_will_do() {
 }
 
 #[test]
-fn what_is_no_instance_id_is_refused_in_the_reference_s_words_in_both_modes() {
+fn an_invalid_instance_id_is_rejected_with_the_references_error() {
     let base64 =
         |at: usize| format!("cannot base64 decode: illegal base64 data at input byte {at}");
     let hex =
@@ -103,7 +103,7 @@ fn what_is_no_instance_id_is_refused_in_the_reference_s_words_in_both_modes() {
         ),
         ("a".repeat(41), base64(40)),
         (format!("{}é", "a".repeat(30)), base64(30)),
-        // The first illegal byte counts, wherever the decoder stumbles.
+        // The error names the first illegal byte, wherever the decoder stops.
         (format!("!{}!", "a".repeat(39)), base64(0)),
         (
             format!("\n{}!{}", "a".repeat(9), "a".repeat(31)),
@@ -124,9 +124,9 @@ fn what_is_no_instance_id_is_refused_in_the_reference_s_words_in_both_modes() {
 }
 
 #[test]
-fn a_control_character_in_a_wrong_id_cannot_reach_a_terminal() {
+fn an_error_escapes_control_characters_of_an_id() {
     let id = format!("\x1b{}", "a".repeat(39));
-    let error = ObjectRef::from_instance_id(&id, Known).expect_err("no hex");
+    let error = ObjectRef::from_instance_id(&id, Known).expect_err("not hex");
     assert_eq!(
         error.to_string(),
         format!(
@@ -137,7 +137,7 @@ fn a_control_character_in_a_wrong_id_cannot_reach_a_terminal() {
 }
 
 #[test]
-fn a_reference_is_spelled_as_an_instance_id_canonically() {
+fn an_object_ref_is_encoded_as_the_canonical_instance_id() {
     let id = |object: ObjectRef| object.to_instance_id().map_err(|error| error.to_string());
     let sha1 = "0123456789abcdef0123456789abcdef01234567";
 
@@ -150,7 +150,7 @@ fn a_reference_is_spelled_as_an_instance_id_canonically() {
 }
 
 #[test]
-fn a_reference_that_no_instance_id_can_spell_is_an_error() {
+fn an_object_ref_that_no_instance_id_can_encode_is_an_error() {
     let id = |object: ObjectRef| object.to_instance_id().map_err(|error| error.to_string());
     let refused = |text: &str| Err(text.to_owned());
 
@@ -158,7 +158,7 @@ fn a_reference_that_no_instance_id_can_spell_is_an_error() {
         id(object_ref(1, "aa")),
         refused("invalid SHA1 digest: expecting 40 chars, got 2")
     );
-    // Truncated to one byte it would read as algorithm 44.
+    // Truncated to one byte, it would be algorithm 44.
     assert_eq!(
         id(object_ref(300, "aa")),
         refused("unsupported unknown hash algorithm #300")
@@ -172,7 +172,7 @@ fn a_reference_that_no_instance_id_can_spell_is_an_error() {
 }
 
 #[test]
-fn a_reference_is_validated_in_the_reference_s_words() {
+fn an_object_ref_is_validated_with_the_references_errors() {
     let sha1 = "a".repeat(40);
     for (object, refusal) in [
         (object_ref(-1, &sha1), "bad negative hash algo"),
@@ -209,7 +209,7 @@ fn a_reference_is_validated_in_the_reference_s_words() {
 }
 
 #[test]
-fn a_reference_of_an_unknown_hash_is_valid_only_where_any_hash_will_do() {
+fn an_object_ref_with_an_unknown_hash_is_valid_only_in_mode_any() {
     let object = object_ref(3, "abcd");
     assert_eq!(validated(&object, Any), Ok(()));
     assert_eq!(
@@ -223,10 +223,10 @@ fn a_reference_of_an_unknown_hash_is_valid_only_where_any_hash_will_do() {
 }
 
 #[test]
-fn a_reference_that_was_left_out_is_told_from_an_empty_one() {
-    let left_out = ObjectRef::from_wire(None).expect_err("left out");
-    assert_eq!(left_out, ObjectRefError::Missing);
-    assert_eq!(left_out.to_string(), "the object ref is not provided");
+fn a_missing_object_ref_is_an_error_and_an_empty_one_is_not() {
+    let missing = ObjectRef::from_wire(None).expect_err("missing");
+    assert_eq!(missing, ObjectRefError::Missing);
+    assert_eq!(missing.to_string(), "the object ref is not provided");
     assert_eq!(
         ObjectRef::from_wire(Some(wire::cipd::ObjectRef::default())),
         Ok(ObjectRef::default())
@@ -234,7 +234,7 @@ fn a_reference_that_was_left_out_is_told_from_an_empty_one() {
 }
 
 #[test]
-fn only_the_canonical_spelling_of_several_is_an_instance_id() {
+fn only_the_canonical_encoding_is_an_instance_id() {
     let sha1 = "a".repeat(40);
     let sha256 = object_ref(2, SHA256_HEX);
     let (head, tail) = SHA256_ID.split_at(20);
@@ -255,16 +255,19 @@ fn only_the_canonical_spelling_of_several_is_an_instance_id() {
 }
 
 #[test]
-fn trailing_bits_are_read_as_the_reference_reads_them_and_never_written() {
+fn trailing_bits_are_parsed_as_in_the_reference_and_never_written() {
     let canonical = format!("{}IQ", "q".repeat(40));
     let odd = format!("{}IR", "q".repeat(40));
     let object = decoded(&odd, Any);
     assert_eq!(object, decoded(&canonical, Any));
-    assert_eq!(object.expect("reads").to_instance_id(), Ok(canonical));
+    assert_eq!(
+        object.expect("it is parsed").to_instance_id(),
+        Ok(canonical)
+    );
 }
 
 #[test]
-fn an_instance_id_is_displayed_as_it_was_read() {
+fn an_instance_id_is_displayed_as_it_was_parsed() {
     for id in [SHA256_ID, "0123456789abcdef0123456789abcdef01234567"] {
         let parsed: InstanceId = id.parse().expect("canonical");
         assert_eq!(parsed.to_string(), id);

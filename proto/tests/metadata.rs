@@ -1,4 +1,4 @@
-//! Metadata entries are accepted, refused and identified as the reference does.
+//! Metadata entries are accepted, rejected and identified as in the reference.
 
 use std::error::Error as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ fn refusal(result: Result<(), MetadataError>) -> Option<String> {
 }
 
 #[test]
-fn a_key_has_at_most_400_of_its_few_characters() {
+fn a_key_has_at_most_400_allowed_characters() {
     let longest = "k".repeat(400);
     for key in ["a", "allowed-sha256", "luci-slsa_vsa", "0", &longest] {
         assert_eq!(refusal(validate_metadata_key(key)), None);
@@ -85,14 +85,14 @@ fn a_content_type_has_at_most_400_bytes() {
 }
 
 #[test]
-fn key_and_value_make_the_reference_s_fingerprint() {
+fn a_fingerprint_is_that_of_the_reference() {
     let expected = "06dd3884aa86b22603764bd7e5b0b41e";
     assert_eq!(fingerprint("key", b"value"), expected);
     assert_eq!(InstanceMetadata::new("key", "value").fingerprint, expected);
 }
 
 #[test]
-fn an_entry_survives_the_wire() {
+fn an_entry_round_trips_through_the_wire_message() {
     let mut entry = InstanceMetadata::new("key", [0, 0xff]);
     entry.content_type = "text/plain".into();
     entry.attached_by = "user:a@example.com".into();
@@ -108,7 +108,7 @@ fn an_entry_survives_the_wire() {
 }
 
 #[test]
-fn a_time_that_no_clock_can_show_is_left_out() {
+fn a_time_out_of_range_is_dropped() {
     let attached = |seconds, nanos| {
         InstanceMetadata::from(wire::cipd::InstanceMetadata {
             attached_ts: Some(wire::Timestamp { seconds, nanos }),

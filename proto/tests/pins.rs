@@ -1,4 +1,4 @@
-//! Pins, package names and versions are accepted, and refused, as the reference does.
+//! Pins, package names and versions are accepted and rejected as in the reference.
 
 use admission_proto::{Pin, validate_package_name, validate_version};
 
@@ -9,7 +9,7 @@ fn refusal<T>(result: Result<T, impl ToString>) -> Option<String> {
 }
 
 #[test]
-fn good_package_names_are_accepted() {
+fn valid_package_names_are_accepted() {
     for name in [
         "a",
         "good/name",
@@ -24,7 +24,7 @@ fn good_package_names_are_accepted() {
 }
 
 #[test]
-fn bad_package_names_are_refused_in_the_reference_s_words() {
+fn invalid_package_names_are_rejected_with_the_references_errors() {
     for name in [
         "",
         "/",
@@ -57,7 +57,7 @@ fn bad_package_names_are_refused_in_the_reference_s_words() {
 }
 
 #[test]
-fn a_pin_reads_and_displays_as_package_and_instance_id() {
+fn a_pin_is_parsed_and_displayed_as_package_and_instance_id() {
     let text = format!("tools/x/linux-amd64:{ID}");
     let pin: Pin = text.parse().expect("a pin");
     assert_eq!(pin.package(), "tools/x/linux-amd64");
@@ -67,7 +67,7 @@ fn a_pin_reads_and_displays_as_package_and_instance_id() {
 }
 
 #[test]
-fn a_pin_s_name_is_judged_before_its_instance_id() {
+fn a_pins_package_name_is_checked_before_its_instance_id() {
     assert_eq!(
         refusal(Pin::new("BAD", "bad")),
         refusal(validate_package_name("BAD"))
@@ -82,7 +82,7 @@ fn a_pin_s_name_is_judged_before_its_instance_id() {
 }
 
 #[test]
-fn a_pin_has_a_known_hash_in_the_canonical_spelling() {
+fn a_pin_has_a_known_hash_in_the_canonical_encoding() {
     let unknown = "B7r75joOfFfFcq7fHCKAIrU34oeFAT174Bf8eHMajMUD";
     assert_eq!(
         refusal(Pin::new("good", unknown)),
@@ -100,7 +100,7 @@ fn a_pin_has_a_known_hash_in_the_canonical_spelling() {
 }
 
 #[test]
-fn a_pin_without_a_colon_is_refused() {
+fn a_pin_without_a_colon_is_rejected() {
     assert_eq!(
         refusal("good/name".parse::<Pin>()),
         Some(r#"not a pin "good/name": must be package:instance_id"#.to_owned())
@@ -127,7 +127,7 @@ fn an_instance_id_a_ref_or_a_tag_is_a_version() {
 }
 
 #[test]
-fn anything_else_is_no_version() {
+fn any_other_text_is_not_a_version() {
     let long_ref = "r".repeat(257);
     let long_tag = format!("k:{}", "v".repeat(399));
     for version in [

@@ -1,4 +1,4 @@
-//! The frames that docs/protocol.md shows are what the codec reads and writes.
+//! The codec reads and writes the frames that docs/protocol.md shows.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -166,8 +166,8 @@ fn status(code: Code, message: &str) -> rpc::Status {
     }
 }
 
-/// Reads every block that begins with ```` ```hex NAME ````: two hex digits a byte,
-/// and nothing from a `#` to the end of a line.
+/// Parses every block that begins with ```` ```hex NAME ````: two hex digits per byte, and
+/// comments from a `#` to the end of a line.
 fn blocks() -> BTreeMap<&'static str, Vec<u8>> {
     let mut blocks = BTreeMap::new();
     let mut lines = PAGE.lines();
@@ -244,7 +244,7 @@ fn the_explanations_of_a_block_quote_its_bytes() {
 }
 
 #[test]
-fn the_limits_of_the_page_are_the_codec_s() {
+fn the_limits_on_the_page_are_those_of_the_codec() {
     assert!(PAGE.contains("**1 MiB** (1,048,576 bytes"));
     assert_eq!(HOST_LIMIT, 1_048_576);
     assert!(PAGE.contains("**4 MiB** (4,194,304 bytes"));
@@ -252,7 +252,7 @@ fn the_limits_of_the_page_are_the_codec_s() {
 }
 
 #[test]
-fn a_hello_of_any_length_is_told_from_a_line_of_json() {
+fn a_hello_of_any_length_differs_from_a_line_of_json() {
     for length in 0..400 {
         let hello = Hello {
             host_name: "x".repeat(length),

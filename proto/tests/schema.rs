@@ -1,4 +1,4 @@
-//! The messages stand on the wire as the reference's do, field by field.
+//! The messages have the encoding of the reference, field by field.
 
 use std::fmt;
 
@@ -92,7 +92,7 @@ google.rpc.Status
 ";
 
 #[test]
-fn packages_names_numbers_and_types_are_the_reference_s() {
+fn fields_have_the_references_names_numbers_and_types() {
     let files = protox::compile(["admission/stdio.proto"], ["schema"]).expect("a valid schema");
     let mut messages: Vec<String> = files
         .file
@@ -108,8 +108,8 @@ fn packages_names_numbers_and_types_are_the_reference_s() {
 }
 
 #[test]
-fn services_and_their_calls_are_the_reference_s() {
-    let files = FileDescriptorSet::decode(wire::SCHEMA).expect("the crate carries its schema");
+fn services_are_those_of_the_reference() {
+    let files = FileDescriptorSet::decode(wire::SCHEMA).expect("the schema of the crate");
     let mut calls = Vec::new();
     for file in &files.file {
         for service in &file.service {
@@ -142,7 +142,7 @@ fn services_and_their_calls_are_the_reference_s() {
 }
 
 #[test]
-fn hash_algorithms_have_the_reference_s_numbers() {
+fn hash_algorithms_have_the_references_numbers() {
     use cipd::HashAlgo;
     let numbers = [HashAlgo::Unspecified, HashAlgo::Sha1, HashAlgo::Sha256].map(|algo| algo as i32);
     assert_eq!(numbers, [0, 1, 2]);
@@ -167,14 +167,14 @@ fn describe(package: &str, message: &DescriptorProto) -> String {
     text
 }
 
-/// Writes a field of wire type 2 with a one-byte tag and a one-byte length.
+/// Encodes a field of wire type 2 with a one-byte tag and a one-byte length.
 fn bytes(number: u8, contents: &[u8]) -> Vec<u8> {
     let length = u8::try_from(contents.len()).expect("short");
     assert!(number < 16 && length < 0x80, "one byte each");
     [&[number << 3 | 2, length], contents].concat()
 }
 
-/// Writes a field of wire type 0 with a one-byte tag and a one-byte value.
+/// Encodes a field of wire type 0 with a one-byte tag and a one-byte value.
 fn int(number: u8, value: u8) -> Vec<u8> {
     assert!(number < 16 && value < 0x80, "one byte each");
     vec![number << 3, value]
@@ -235,7 +235,7 @@ fn page() -> (plugin::ListMetadataResponse, Vec<u8>) {
     )
 }
 
-/// Asserts that `message` stands on the wire as `expected`, and reads back from it.
+/// Asserts that `message` is encoded as `expected`, and decoded from it.
 fn assert_wire<M: Message + Default + PartialEq + fmt::Debug>(message: &M, expected: &[u8]) {
     assert_eq!(message.encode_to_vec(), expected);
     assert_eq!(M::decode(expected).as_ref(), Ok(message));
@@ -250,7 +250,7 @@ fn assert_plugin_frame(arm: u8, frame: plugin_frame::Frame, expected: &[u8]) {
 }
 
 #[test]
-fn every_message_to_the_plugin_has_the_bytes_that_its_field_numbers_make() {
+fn every_message_to_the_plugin_is_encoded_with_its_field_numbers() {
     use host_frame::Frame;
     use list_metadata_reply::Result as Reply;
 
@@ -303,7 +303,7 @@ fn every_message_to_the_plugin_has_the_bytes_that_its_field_numbers_make() {
 }
 
 #[test]
-fn every_message_to_the_host_has_the_bytes_that_its_field_numbers_make() {
+fn every_message_to_the_host_is_encoded_with_its_field_numbers() {
     use plugin_frame::Frame;
 
     let connect = plugin::ListAdmissionsRequest {
@@ -355,7 +355,7 @@ fn every_message_to_the_host_has_the_bytes_that_its_field_numbers_make() {
 }
 
 #[test]
-fn an_admitting_status_is_two_bytes_that_an_absent_one_lacks() {
+fn an_ok_status_is_encoded_and_differs_from_a_missing_one() {
     let verdict = |status| plugin::ResolveAdmissionRequest {
         admission_id: "id".into(),
         status,
@@ -366,7 +366,7 @@ fn an_admitting_status_is_two_bytes_that_an_absent_one_lacks() {
 }
 
 #[test]
-fn the_service_is_asked_with_other_numbers_and_answers_with_the_same() {
+fn requests_to_the_service_have_other_field_numbers_and_replies_the_same() {
     let (instance, instance_bytes) = object();
     let request = cipd::ListMetadataRequest {
         package: "p".into(),

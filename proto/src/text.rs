@@ -1,12 +1,13 @@
-//! Foreign bytes and text, made fit for one line of a log or a terminal.
+//! Untrusted text and bytes, prepared for one line of a log or a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Most bytes that a quotation shows.
-const QUOTED: usize = 64;
+/// Most bytes that [`quote_bytes`] shows.
+const MAX_QUOTED: usize = 64;
 
-/// Escapes what could move the cursor, end the line or reorder the text: control
-/// characters, line separators and bidirectional overrides. Everything else stays.
+/// Escapes control characters, line separators and bidirectional overrides, which could move
+/// the cursor, end the line or reorder the text.
 #[must_use]
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -20,25 +21,49 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// Quotes the first 64 of `bytes` as a string literal, marking what was left out.
+/// Shortens `text` to at most `limit` bytes, cutting between two characters.
+///
+/// The result ends with ` (truncated, N bytes)`, where N is the original length, unless
+/// `limit` leaves no room for that.
+///
+/// ```
+/// use admission_proto::truncate;
+///
+/// assert_eq!(truncate("short", 30), "short");
+/// assert_eq!(truncate(&"x".repeat(100), 25), "xx (truncated, 100 bytes)");
+/// ```
+#[must_use]
+pub fn truncate(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit {
+        return Cow::Borrowed(text);
+    }
+    let mark = format!(" (truncated, {} bytes)", text.len());
+    match limit.checked_sub(mark.len()) {
+        Some(kept) => Cow::Owned(format!("{}{mark}", &text[..text.floor_char_boundary(kept)])),
+        None => Cow::Borrowed(&text[..text.floor_char_boundary(limit)]),
+    }
+}
+
+/// Quotes the first 64 of `bytes` as a string literal, and says how many more there are.
 #[must_use]
 pub fn quote_bytes(bytes: &[u8]) -> String {
-    let shown = &bytes[..bytes.len().min(QUOTED)];
+    let shown = &bytes[..bytes.len().min(MAX_QUOTED)];
     let mut out = format!("\"{}\"", shown.escape_ascii());
-    if bytes.len() > QUOTED {
-        write!(out, " and {} more bytes", bytes.len() - QUOTED).expect("a string takes it");
+    if bytes.len() > MAX_QUOTED {
+        write!(out, " and {} more bytes", bytes.len() - MAX_QUOTED)
+            .expect("writing to a string cannot fail");
     }
     out
 }
 
-/// Quotes text as Go's `%q` does, so that an error's text is the reference's, too.
-/// Differs in combining marks, which it escapes.
+/// Quotes text as Go's `%q` does, so that error texts are the reference's. Unlike Go, it
+/// escapes combining marks.
 #[must_use]
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
-        let taken = match c {
+        let written = match c {
             '"' | '\\' => write!(out, "\\{c}"),
             '\x07' => out.write_str(r"\a"),
             '\x08' => out.write_str(r"\b"),
@@ -48,12 +73,12 @@ pub fn quote(text: &str) -> String {
             '\x0c' => out.write_str(r"\f"),
             '\r' => out.write_str(r"\r"),
             '\0'..='\x7f' if c.is_control() => write!(out, r"\x{:02x}", u32::from(c)),
-            // What the standard library shows as it is; quotes were dealt with above.
+            // `escape_debug` would also escape single quotes.
             _ if c.escape_debug().len() == 1 || c == '\'' => out.write_char(c),
             ..='\u{ffff}' => write!(out, r"\u{:04x}", u32::from(c)),
             _ => write!(out, r"\U{:08x}", u32::from(c)),
         };
-        taken.expect("a string takes it");
+        written.expect("writing to a string cannot fail");
     }
     out.push('"');
     out
@@ -71,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_move_the_cursor_or_end_the_line_is_escaped() {
+    fn control_characters_are_escaped() {
         assert_eq!(
             escape("a\x1b[2Jb\r\n\x07\u{9b}31m\0"),
             r"a\u{1b}[2Jb\r\n\u{7}\u{9b}31m\u{0}"
@@ -79,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_reorder_or_hide_text_is_escaped() {
+    fn invisible_and_bidirectional_characters_are_escaped() {
         assert_eq!(
             escape("\u{202e}gpj\u{2066}.\u{200b}\u{2028}\u{feff}"),
             r"\u{202e}gpj\u{2066}.\u{200b}\u{2028}\u{feff}"
@@ -87,9 +112,23 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_text_of_any_script_stays() {
+    fn printable_text_of_any_script_is_unchanged() {
         let text = r#"naïve "café" \ 東京 🦀 'x'"#;
         assert_eq!(escape(text), text);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_marked() {
+        assert_eq!(truncate("0123456789", 10), "0123456789");
+        let long = "\u{e9}".repeat(50);
+        let short = truncate(&long, 30);
+        assert_eq!(short, "\u{e9}\u{e9}\u{e9} (truncated, 100 bytes)");
+        assert_eq!(short.len(), 29);
+    }
+
+    #[test]
+    fn a_limit_shorter_than_the_mark_leaves_the_mark_out() {
+        assert_eq!(truncate(&"\u{e9}".repeat(50), 5), "\u{e9}\u{e9}");
     }
 
     #[test]
