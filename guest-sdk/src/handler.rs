@@ -1,15 +1,18 @@
-//! What a policy author writes.
+//! The interface of a policy, and how a check runs it.
+
+use std::sync::Arc;
 
 use admission_proto::{Admission, Status};
 
-use crate::InstanceInfo;
+use crate::check::Check;
+use crate::session::Session;
+use crate::{InstanceInfo, panic};
 
-/// Decides about package instances.
+/// Judges package instances: the rules of a policy.
 ///
-/// Every `async fn(Admission, InstanceInfo) -> Result<(), Status>` is one, and so is a
-/// closure `|admission: Admission, info: InstanceInfo| async move { .. }`. A type with
-/// state of its own implements the trait and may borrow itself for as long as a check
-/// takes:
+/// Every `async fn(Admission, InstanceInfo) -> Result<(), Status>` is a handler, and so is a
+/// closure `|admission: Admission, info: InstanceInfo| async move { .. }`. A type with state
+/// implements the trait:
 ///
 /// ```
 /// use admission_sdk::{Admission, Handler, InstanceInfo, Status};
@@ -30,12 +33,12 @@ use crate::InstanceInfo;
 pub trait Handler: Send + Sync + 'static {
     /// Judges one package instance. Only `Ok(())` admits it.
     ///
-    /// The future is dropped, decided or not, when the host ends the plugin.
+    /// When the host closes the plugin, the future is dropped, even if it is not ready.
     ///
     /// # Errors
     ///
-    /// [`Status::denied`] denies; any other status says that the check failed. A status
-    /// whose code is OK does not admit: it is sent as INTERNAL.
+    /// [`Status::denied`] denies; any other status means that the check failed. A status with
+    /// code OK does not admit: it is sent as INTERNAL.
     fn handle(
         &self,
         admission: Admission,
@@ -55,4 +58,14 @@ where
     ) -> impl Future<Output = Result<(), Status>> + Send {
         self(admission, info)
     }
+}
+
+/// Runs the handler on one check, and sends the verdict.
+pub(crate) async fn judge(session: Arc<Session>, handler: Arc<impl Handler>, check: Arc<Check>) {
+    let admission = check.admission.clone();
+    let info = InstanceInfo::new(Arc::clone(&session), Arc::clone(&check));
+    // A handler may panic before it returns its future, so that call is caught, too.
+    let judging = panic::catch(async move { handler.handle(admission, info).await });
+    let outcome = check.scope(judging).await;
+    session.settle(&check, outcome);
 }

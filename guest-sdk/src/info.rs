@@ -1,60 +1,71 @@
-//! What a handler may ask about the instance it judges.
+//! What a handler can ask about the instance that it judges.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use admission_proto::wire::plugin::{ListMetadataRequest, ListMetadataResponse};
-use admission_proto::{Admission, Code, InstanceMetadata, ObjectRef, Status};
+use admission_proto::wire::plugin::ListMetadataRequest;
+use admission_proto::{Code, InstanceMetadata, MetadataPage, ObjectRef, Status};
 
-use crate::conversation::{Check, Conversation};
+use crate::check::Check;
+use crate::session::Session;
 
-/// Entries a page when the handler leaves it to the SDK, as in the reference.
+/// Entries per page when the handler leaves it to the SDK, as in the reference.
 const DEFAULT_PAGE_SIZE: i32 = 20;
 
 /// Fetches what the host knows about the instance under check.
 ///
-/// It serves one check: once that is decided, its calls fail with [`Code::CANCELLED`].
+/// It belongs to one check. Once the check has a verdict, its calls fail with
+/// [`Code::CANCELLED`]. Cloning is cheap.
 #[derive(Clone)]
 pub struct InstanceInfo {
-    conversation: Arc<Conversation>,
+    session: Arc<Session>,
     check: Arc<Check>,
 }
 
-/// One page of what is attached to an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct MetadataPage {
-    /// The entries, the most recently attached first.
-    pub metadata: Vec<InstanceMetadata>,
-    /// Asks for the page that follows; empty on the last one.
-    pub next_page_token: String,
-}
-
 impl InstanceInfo {
-    pub(crate) fn new(conversation: Arc<Conversation>, check: Arc<Check>) -> Self {
-        Self {
-            conversation,
-            check,
-        }
+    pub(crate) fn new(session: Arc<Session>, check: Arc<Check>) -> Self {
+        Self { session, check }
     }
 
-    /// Visits metadata attached to the instance, the most recently attached first.
+    /// Visits metadata of the instance, the most recently attached entry first.
     ///
-    /// Visits the entries with one of `keys`, or all if there are none, until `visitor`
-    /// breaks or there are no more. They are fetched in pages of `page_size`, each when
-    /// the one before it has been visited; 0 or less stands for a default of 20. At most 8
-    /// pages of a plugin are fetched at once; further visits wait their turn.
+    /// Visits the entries that have one of `keys`, or all entries if `keys` is empty. Stops
+    /// when `visitor` breaks. Fetches pages of `page_size` entries, each after the previous
+    /// one was visited; zero or less means 20. A plugin fetches at most 8 pages at a time;
+    /// further visits wait.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    ///
+    /// use admission_sdk::{Admission, InstanceInfo, Status};
+    ///
+    /// async fn judge(_: Admission, info: InstanceInfo) -> Result<(), Status> {
+    ///     let mut approved = false;
+    ///     info.visit_metadata(&["approved-by"], 0, |entry| {
+    ///         approved = entry.value == b"security";
+    ///         if approved {
+    ///             ControlFlow::Break(())
+    ///         } else {
+    ///             ControlFlow::Continue(())
+    ///         }
+    ///     })
+    ///     .await?;
+    ///     approved.then_some(()).ok_or_else(|| Status::denied("it is not approved"))
+    /// }
+    /// # fn is_handler(_: impl admission_sdk::Handler) {}
+    /// # is_handler(judge);
+    /// ```
     ///
     /// # Errors
     ///
-    /// The status of the fetch that failed, as the host gave it; entries visited before
-    /// stay visited. INTERNAL if the host repeats a page token, which would not end.
+    /// The host's status if a page cannot be fetched; entries of earlier pages were visited.
+    /// INTERNAL if the host repeats a page token, because the visit would not end.
     ///
     /// # Cancel safety
     ///
-    /// A visit that is dropped ends; the answer to its last call is ignored.
+    /// Dropping the future ends the visit. The reply to the call in flight is ignored.
     pub async fn visit_metadata(
         &self,
         keys: &[&str],
@@ -62,19 +73,13 @@ impl InstanceInfo {
         mut visitor: impl FnMut(&InstanceMetadata) -> ControlFlow<()>,
     ) -> Result<(), Status> {
         let mut request = self.request(keys, saturate(page_size), "");
-        // A tree, not a hash set: a component that hashes imports the random interface.
+        // Not a hash set: in a component that would import the random interface.
         let mut tokens = BTreeSet::new();
         loop {
-            let page = self
-                .conversation
-                .list_metadata(&self.check, request.clone())
-                .await?;
-            for entry in page.metadata {
-                if visitor(&InstanceMetadata::from(entry)).is_break() {
-                    return Ok(());
-                }
-            }
-            if page.next_page_token.is_empty() {
+            let page = self.fetch(request.clone()).await?;
+            if page.metadata.iter().try_for_each(&mut visitor).is_break()
+                || page.next_page_token.is_empty()
+            {
                 return Ok(());
             }
             if !tokens.insert(page.next_page_token.clone()) {
@@ -87,41 +92,41 @@ impl InstanceInfo {
         }
     }
 
-    /// Fetches a single page of metadata, for a handler that hands pages on.
+    /// Fetches a single page of metadata, for a handler that forwards pages.
     ///
-    /// `page_size` and `page_token` go to the host as they are: the token is empty for the
-    /// first page, and then what the page before it has in
-    /// [`next_page_token`](MetadataPage::next_page_token). A policy wants
-    /// [`visit_metadata`](Self::visit_metadata).
+    /// Prefer [`visit_metadata`](Self::visit_metadata) in a policy. `page_size` and
+    /// `page_token` are sent as they are. The token is empty for the first page, and then the
+    /// [`next_page_token`](MetadataPage::next_page_token) of the previous page.
     ///
     /// # Errors
     ///
-    /// The status that the host answers with.
+    /// The host's status.
     ///
     /// # Cancel safety
     ///
-    /// The answer to a call that is dropped is ignored.
+    /// If the future is dropped, the reply is ignored.
     pub async fn list_metadata(
         &self,
         keys: &[&str],
         page_size: i32,
         page_token: &str,
     ) -> Result<MetadataPage, Status> {
-        let Admission {
-            package, instance, ..
-        } = &self.check.admission;
-        self.list_metadata_of(package, instance, keys, page_size, page_token)
-            .await
+        self.fetch(self.request(keys, page_size, page_token)).await
     }
 
-    /// Fetches a single page of metadata of any instance that the admission's service has,
-    /// for a handler that hands on calls it did not make itself.
+    /// Fetches a single page of metadata of any instance that the service of the admission
+    /// has, for a handler that forwards calls.
     ///
-    /// Else as [`list_metadata`](Self::list_metadata): the call ends with this check.
+    /// Otherwise behaves like [`list_metadata`](Self::list_metadata). The call ends with this
+    /// check, whatever the instance.
     ///
     /// # Errors
     ///
-    /// The status that the host answers with.
+    /// The host's status.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the reply is ignored.
     pub async fn list_metadata_of(
         &self,
         package: &str,
@@ -130,47 +135,29 @@ impl InstanceInfo {
         page_size: i32,
         page_token: &str,
     ) -> Result<MetadataPage, Status> {
-        let mut request = self.request(keys, page_size, page_token);
-        package.clone_into(&mut request.package);
-        request.instance = Some(instance.clone().into());
-        let page = self
-            .conversation
-            .list_metadata(&self.check, request)
-            .await?;
+        let request = ListMetadataRequest {
+            package: package.to_owned(),
+            instance: Some(instance.clone().into()),
+            ..self.request(keys, page_size, page_token)
+        };
+        self.fetch(request).await
+    }
+
+    async fn fetch(&self, request: ListMetadataRequest) -> Result<MetadataPage, Status> {
+        let page = self.session.list_metadata(&self.check, request).await?;
         Ok(page.into())
     }
 
+    /// Returns the request for a page of metadata of the instance under check.
     fn request(&self, keys: &[&str], page_size: i32, page_token: &str) -> ListMetadataRequest {
-        request(&self.check.admission, keys, page_size, page_token)
-    }
-}
-
-/// Returns the call for a page of metadata of the instance that `admission` is about.
-pub(crate) fn request(
-    admission: &Admission,
-    keys: &[&str],
-    page_size: i32,
-    page_token: &str,
-) -> ListMetadataRequest {
-    ListMetadataRequest {
-        service_url: admission.service_url.clone(),
-        package: admission.package.clone(),
-        instance: Some(admission.instance.clone().into()),
-        keys: keys.iter().map(|&key| key.to_owned()).collect(),
-        page_size,
-        page_token: page_token.to_owned(),
-    }
-}
-
-impl From<ListMetadataResponse> for MetadataPage {
-    fn from(page: ListMetadataResponse) -> Self {
-        Self {
-            metadata: page
-                .metadata
-                .into_iter()
-                .map(InstanceMetadata::from)
-                .collect(),
-            next_page_token: page.next_page_token,
+        let admission = &self.check.admission;
+        ListMetadataRequest {
+            service_url: admission.service_url.clone(),
+            package: admission.package.clone(),
+            instance: Some(admission.instance.clone().into()),
+            keys: keys.iter().map(|&key| key.to_owned()).collect(),
+            page_size,
+            page_token: page_token.to_owned(),
         }
     }
 }

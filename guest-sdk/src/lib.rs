@@ -1,8 +1,9 @@
 //! Write a CIPD admission policy once; build it native or as a WASI component.
 //!
-//! A policy is a program whose `main` hands a [`Handler`] to [`run_plugin`]. The host
-//! starts the program, asks it about each package instance that is to be deployed, and
-//! ends its stdin when it is no longer needed:
+//! A package client asks an *admission plugin* whether it may deploy a package instance. The
+//! plugin carries a *policy*, the rules that its author writes. Its `main` passes a
+//! [`Handler`] to [`run_plugin`]. The host starts the plugin, asks it to judge instances, and
+//! ends its stdin to close it:
 //!
 //! ```no_run
 //! use admission_sdk::{Admission, InstanceInfo, RunError, Status, run_plugin};
@@ -19,90 +20,93 @@
 //! }
 //! ```
 //!
-//! Only `Ok(())` admits. [`Status::denied`] denies, any other status says that the
-//! check failed. `cargo build` makes a native plugin of this source and
-//! `cargo build --target wasm32-wasip2` a component; what differs is said below.
+//! Only `Ok(())` admits. [`Status::denied`] denies. Any other status means that the check
+//! failed. `cargo build` builds a native plugin from this source, and
+//! `cargo build --target wasm32-wasip2` a component. The sections below say what differs.
 //!
-//! # Checks run side by side
+//! *The reference* is CIPD's own implementation in Go, [`go.chromium.org/luci/cipd`]. A *stock
+//! client* is an unmodified `cipd` of it.
 //!
-//! Each check is its own task: one that waits for metadata holds up nobody else.
-//! Natively handlers run on a multi-threaded tokio runtime of the SDK's own, so they
-//! may use its timers, sockets and `spawn_blocking`, which is the place for what blocks:
-//! there are only as many threads for handlers as the machine has cores. In a component one thread
-//! interleaves them, there is no tokio runtime, and only the SDK's own futures (and
-//! what is made of them, such as joins and channels) may be awaited: nothing would
-//! wake another one.
+//! [`go.chromium.org/luci/cipd`]: https://pkg.go.dev/go.chromium.org/luci/cipd
+//!
+//! # Checks run concurrently
+//!
+//! Each check is a task of its own, so one that waits for metadata does not delay others.
+//!
+//! Natively, handlers run on a multi-threaded tokio runtime of the SDK. They may use its timers
+//! and sockets. It has as many threads as the machine has cores, so blocking calls belong into
+//! `spawn_blocking`.
+//!
+//! A component has one thread and no tokio runtime. Its handlers may await only the futures of
+//! the SDK, and combinations of them such as joins and channels. Nothing wakes other futures.
 //!
 //! # Two wires
 //!
-//! A native plugin talks in frames over stdin and stdout or, as with the stock `cipd`
-//! client, over gRPC; the host's first bytes tell which, and the policy sees no
-//! difference. The feature `grpc`, which is on by default, brings the latter; without it
-//! such a host is refused with [`RunError::GrpcWire`]. A component has no use for it and
-//! never carries it.
-#![cfg_attr(
-    all(feature = "grpc", not(target_arch = "wasm32")),
-    doc = "What is below the run loop there is [`connection`]."
-)]
+//! A native plugin exchanges frames over stdin and stdout or, as under a stock client, makes
+//! gRPC calls. The first bytes from the host select the wire, and the handler sees no
+//! difference. The feature `grpc`, on by default, adds the second wire. Without it, and always
+//! in a component, a host that speaks gRPC is refused with [`RunError::GrpcWire`].
 //!
-//! # The end
+//! # Closing
 //!
-//! When the host ends stdin, metadata calls that wait fail with
-//! [`Code::CANCELLED`], the handlers' futures are dropped and [`run_plugin`] returns
-//! `Ok(())`, even while a handler blocks its thread. Over gRPC a host may also end the
-//! stream of admissions: the checks that run are still answered. Any failure ends the
-//! plugin at once.
+//! When the host ends stdin, waiting metadata calls fail with [`Code::CANCELLED`], the futures
+//! of handlers are dropped, and [`run_plugin`] returns `Ok(())`, even while a handler blocks
+//! its thread. Over gRPC, a host can also end the stream of admissions: then the plugin
+//! finishes its checks first. Any failure ends the plugin at once.
 //!
 //! # Panics
 //!
-//! A handler that panics answers its check with [`Code::ABORTED`] and
-//! `panic in the admission handler: ...`. A native plugin lives on, unless it was built
-//! with `panic = "abort"`: then it aborts after the message on stderr, without an answer,
-//! and its undecided checks fail with `signal: aborted`. A component answers the check at
-//! hand and then traps; its other undecided checks fail with the trap.
+//! A panic in a handler settles its check with [`Code::ABORTED`] and
+//! `panic in the admission handler: ...`. A native plugin then goes on. If it was built with
+//! `panic = "abort"`, it aborts without a verdict, and its pending checks fail with
+//! `signal: aborted`. A component sends the verdict and then traps; its other pending checks
+//! fail with the trap.
 //!
 //! # Logs
 //!
-//! [`run_plugin`] sends the events of [`tracing`] to the host, at the level that the host
-//! asks for (info over gRPC, where it cannot ask), unless the program has set a global
-//! subscriber of its own; [`log_layer`] is for that one. The lines of a handler arrive in
-//! order and before its verdict. Fields of spans are not sent, and trace events neither:
-//! the host has no such level. Lines are cut at 16 KiB.
+//! [`run_plugin`] sends [`tracing`] events to the host, unless the program has set a global
+//! subscriber; [`log_layer`] is for a subscriber of your own. The host chooses the level. Over
+//! gRPC it cannot, and gets info and above. The lines of a handler arrive in order and before
+//! its verdict. Span fields are not sent. Trace events are not sent either, because the host
+//! has no such level. A line is cut at 16 KiB.
 //!
-//! # stdin and stdout are the wire
+//! # Stdin and stdout
 //!
-//! Natively the SDK takes both for itself before the first check: from then on
-//! `println!` goes to stderr and stdin is empty, also for child processes. A component's
-//! stdout cannot be redirected, so what is printed there breaks the protocol and ends the
-//! plugin: use [`tracing`] or `eprintln!`.
+//! Natively, the SDK takes over both before the first check. From then on `println!` goes to
+//! stderr and stdin is empty, for child processes, too. A component's stdout cannot be
+//! redirected: printing to it breaks the protocol and ends the plugin. Use [`tracing`] or
+//! `eprintln!`.
 
-mod at_hand;
-mod calls;
-mod conversation;
+mod check;
+mod error;
 mod handler;
-mod inbox;
+mod inbound;
 mod info;
 mod log;
+mod metadata_calls;
 mod outbox;
+mod panic;
 mod run;
+mod session;
 mod verdict;
 
+#[cfg(target_arch = "wasm32")]
+mod component;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
-#[cfg(target_arch = "wasm32")]
-mod wasm;
 
+#[cfg(target_arch = "wasm32")]
+use component as platform;
 #[cfg(not(target_arch = "wasm32"))]
 use native as platform;
-#[cfg(target_arch = "wasm32")]
-use wasm as platform;
 
-pub use admission_proto::{Admission, Code, Detail, HashAlgo, InstanceMetadata, ObjectRef, Status};
+pub use admission_proto::{
+    Admission, Code, Detail, HashAlgo, InstanceMetadata, MetadataPage, ObjectRef, Status,
+};
+pub use error::RunError;
 pub use handler::Handler;
-pub use info::{InstanceInfo, MetadataPage};
+pub use info::InstanceInfo;
 pub use log::{log_layer, log_line};
-#[cfg(all(feature = "grpc", not(target_arch = "wasm32")))]
-pub use native::connection;
+pub use run::run_plugin;
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::run_plugin_async;
-pub use run::{RunError, run_plugin};
+pub use run::run_plugin_async;

@@ -1,10 +1,9 @@
-//! Events of `tracing` as log lines of the host.
+//! Sends `tracing` events to the host as log lines.
 
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use admission_proto::wire::plugin::LogRequest;
-use admission_proto::wire::stdio::{PluginFrame, plugin_frame::Frame};
+use admission_proto::{LogLevel, truncate};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{Interest, set_global_default};
@@ -12,91 +11,62 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-use crate::conversation::Conversation;
-use crate::outbox::Kind;
-use crate::{at_hand, platform, verdict};
+use crate::check::Check;
+use crate::outbox::Outbound;
+use crate::platform;
+use crate::session::Session;
 
-/// Longest line, in bytes; hosts cut there as well.
+/// Longest line, in bytes. Hosts cut lines there as well.
 const MAX_LINE: usize = 16 << 10;
 
 /// Returns the layer that sends events to the host, for a subscriber of your own.
 ///
-/// [`run_plugin`](crate::run_plugin) installs it when no global subscriber is set.
-/// Events from before `run_plugin` are dropped. The layer passes only the levels that the
-/// host asks for, without limiting other layers.
+/// [`run_plugin`](crate::run_plugin) installs it when the program has set no global
+/// subscriber. Events before `run_plugin` are dropped. The layer passes only the levels that
+/// the host asks for, and does not limit other layers.
+///
+/// ```
+/// use tracing_subscriber::layer::SubscriberExt as _;
+///
+/// let subscriber = tracing_subscriber::registry().with(admission_sdk::log_layer());
+/// tracing::subscriber::set_global_default(subscriber)?;
+/// # Ok::<(), tracing::subscriber::SetGlobalDefaultError>(())
+/// ```
 #[must_use]
 pub fn log_layer<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    HostLog.with_filter(Asked)
+    HostLayer.with_filter(HostLevel)
 }
 
-/// Sends a line to the host as it is, for a program that passes on what others log.
+/// Sends a line to the host as it is, for a program that forwards the lines of others.
 ///
-/// What an event of [`tracing`] with this message and no fields does, but also from within
-/// a layer, where the dispatcher may drop events. Dropped likewise before
-/// [`run_plugin`](crate::run_plugin), and if the host does not ask for this level.
+/// It does what a [`tracing`] event with this message and no fields does. Unlike an event, it
+/// also works inside a layer, where `tracing` may drop events. A line before
+/// [`run_plugin`](crate::run_plugin), or of a level that the host does not ask for, is dropped.
 pub fn log_line(level: Level, line: impl Into<String>) {
-    if let Some(current) = Conversation::current()
-        && level <= current.threshold().level()
-    {
-        send(current, level, line.into());
+    if is_enabled(level) {
+        send(level, &line.into());
     }
 }
 
-/// Makes events go to the host unless the program sends them elsewhere.
+/// Makes events go to the host, unless the program has a global subscriber.
 pub(crate) fn install() {
-    // An error says that the program has its own subscriber, which is its choice.
+    // An error means that the program has chosen its own subscriber.
     let _ = set_global_default(Registry::default().with(log_layer()));
 }
 
-/// The levels of the protocol, the most severe first. It has none for trace events.
-const SEVERITIES: [(&str, Level); 4] = [
-    ("error", Level::ERROR),
-    ("warning", Level::WARN),
-    ("info", Level::INFO),
-    ("debug", Level::DEBUG),
-];
+/// Passes the levels that the host asks for.
+struct HostLevel;
 
-/// Where `info` stands among them: what holds until the host asks, or if it asks for
-/// something unknown.
-const INFO: usize = 2;
-
-/// The least severe level that the host wants to hear.
-#[derive(Debug)]
-pub(crate) struct Threshold(AtomicUsize);
-
-impl Threshold {
-    /// Takes what the host asks for.
-    pub(crate) fn set(&self, severity: &str) {
-        let asked = SEVERITIES.iter().position(|&(name, _)| name == severity);
-        self.0.store(asked.unwrap_or(INFO), Ordering::Relaxed);
-        // Call sites remember whether they are heard.
-        tracing::callsite::rebuild_interest_cache();
-    }
-
-    fn level(&self) -> Level {
-        SEVERITIES[self.0.load(Ordering::Relaxed)].1
-    }
-}
-
-impl Default for Threshold {
-    fn default() -> Self {
-        Self(AtomicUsize::new(INFO))
-    }
-}
-
-/// Passes what the host asks for.
-struct Asked;
-
-impl<S> Filter<S> for Asked {
+impl<S> Filter<S> for HostLevel {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        *metadata.level() <= asked()
+        is_enabled(*metadata.level())
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if *metadata.level() <= asked() {
+        if is_enabled(*metadata.level()) {
             Interest::always()
         } else {
             Interest::never()
@@ -104,54 +74,69 @@ impl<S> Filter<S> for Asked {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(asked().into())
+        Some(match least_level() {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warning => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+        })
     }
-}
-
-fn asked() -> Level {
-    Conversation::current().map_or(Level::INFO, |current| current.threshold().level())
 }
 
 /// Sends events to the host.
-struct HostLog;
+struct HostLayer;
 
-impl<S: Subscriber> Layer<S> for HostLog {
+impl<S: Subscriber> Layer<S> for HostLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let Some(current) = Conversation::current() else {
-            return;
-        };
         let mut line = Line::default();
         event.record(&mut line);
-        send(current, *event.metadata().level(), line.finish());
+        send(*event.metadata().level(), &line.finish());
     }
 }
 
-/// Queues a line for the host, when there is room.
-fn send(conversation: &Conversation, level: Level, line: String) {
-    let Some((severity, _)) = SEVERITIES.iter().find(|(_, its)| *its == level) else {
-        return;
-    };
-    let frame = frame(severity, line, conversation.frame_limit());
-    platform::wait_for_room(conversation);
-    conversation
-        .outbox()
-        .push(&frame, Kind::Line(at_hand::get()));
+fn least_level() -> LogLevel {
+    Session::current().map_or(LogLevel::Info, |session| session.log_level())
 }
 
-/// Returns the frame of one line, cut as needed to be within `limit`.
-pub(crate) fn frame(severity: &str, mut message: String, limit: usize) -> PluginFrame {
-    /// Tags and lengths, and the severity.
+fn is_enabled(level: Level) -> bool {
+    log_level(level).is_some_and(|level| level >= least_level())
+}
+
+/// Returns the host's level. It has none for trace events.
+fn log_level(level: Level) -> Option<LogLevel> {
+    match level {
+        Level::ERROR => Some(LogLevel::Error),
+        Level::WARN => Some(LogLevel::Warning),
+        Level::INFO => Some(LogLevel::Info),
+        Level::DEBUG => Some(LogLevel::Debug),
+        _ => None,
+    }
+}
+
+/// Queues a line for the host. Waits while too many lines are queued.
+fn send(level: Level, line: &str) {
+    if let (Some(session), Some(level)) = (Session::current(), log_level(level)) {
+        let line = message(level, line, session.frame_limit());
+        platform::wait_for_room(session);
+        session.outbox.push(Outbound::Log {
+            line,
+            admission_id: Check::current().map(|check| check.admission.admission_id.clone()),
+        });
+    }
+}
+
+/// Returns the message for a line, cut so that its frame has at most `frame_limit` bytes.
+fn message(level: LogLevel, line: &str, frame_limit: usize) -> LogRequest {
+    /// Room for tags, lengths and the severity, in bytes.
     const AROUND: usize = 32;
-    verdict::cut(&mut message, MAX_LINE.min(limit.saturating_sub(AROUND)));
-    PluginFrame {
-        frame: Some(Frame::Log(LogRequest {
-            severity: severity.to_owned(),
-            message,
-        })),
+    let limit = MAX_LINE.min(frame_limit.saturating_sub(AROUND));
+    LogRequest {
+        severity: level.as_str().to_owned(),
+        message: truncate(line, limit).into_owned(),
     }
 }
 
-/// An event as the reference spells it: `text :: {"key":value, ...}`.
+/// The text of an event, in the reference's format: `text :: {"key":value, ...}`.
 #[derive(Debug, Default)]
 struct Line {
     text: String,
@@ -170,7 +155,8 @@ impl Line {
 
     fn push(&mut self, field: &Field, value: impl fmt::Display) {
         let comma = if self.fields.is_empty() { "" } else { ", " };
-        write!(self.fields, "{comma}{}:{value}", Quoted(field.name())).expect("a string takes it");
+        write!(self.fields, "{comma}{}:{value}", Quoted(field.name()))
+            .expect("writing to a string cannot fail");
     }
 
     fn text(&mut self, field: &Field, value: &str) {
@@ -207,7 +193,7 @@ impl Visit for Line {
         if value.is_finite() {
             self.push(field, value);
         } else {
-            // JSON has no spelling for it.
+            // JSON has no such number.
             self.push(field, Quoted(&value.to_string()));
         }
     }
@@ -217,7 +203,7 @@ impl Visit for Line {
     }
 }
 
-/// Shows text as a JSON string.
+/// Displays text as a JSON string.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -243,6 +229,7 @@ mod tests {
 
     use admission_proto::frame::HOST_LIMIT;
     use admission_proto::wire::Message as _;
+    use admission_proto::wire::stdio::{PluginFrame, plugin_frame::Frame};
 
     use super::*;
 
@@ -283,28 +270,20 @@ mod tests {
 
     #[test]
     fn a_long_line_is_cut_to_16_kib() {
-        let Some(Frame::Log(line)) = frame("info", "x".repeat(20_000), HOST_LIMIT).frame else {
-            panic!("no line");
+        let line = message(LogLevel::Info, &"x".repeat(20_000), HOST_LIMIT).message;
+        assert_eq!(line.len(), MAX_LINE);
+        assert!(line.ends_with("x (truncated, 20000 bytes)"));
+    }
+
+    #[test]
+    fn a_line_is_cut_to_the_hosts_frame_limit() {
+        let frame = PluginFrame {
+            frame: Some(Frame::Log(message(
+                LogLevel::Warning,
+                &"x".repeat(20_000),
+                1000,
+            ))),
         };
-        assert_eq!(line.message.len(), MAX_LINE);
-        assert!(line.message.ends_with("x(truncated, 20000 bytes)"));
-    }
-
-    #[test]
-    fn a_line_fits_the_hosts_frames() {
-        let frame = frame("warning", "x".repeat(20_000), 1000);
         assert!((900..=1000).contains(&frame.encoded_len()));
-    }
-
-    #[test]
-    fn the_threshold_is_info_unless_the_host_asks_for_a_level_that_there_is() {
-        let threshold = Threshold::default();
-        assert_eq!(threshold.level(), Level::INFO);
-        for (severity, level) in SEVERITIES {
-            threshold.set(severity);
-            assert_eq!(threshold.level(), level);
-        }
-        threshold.set("trace");
-        assert_eq!(threshold.level(), Level::INFO);
     }
 }

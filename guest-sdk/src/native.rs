@@ -1,201 +1,163 @@
-//! The run loop of a native plugin: two threads for the wire, a runtime for the handlers.
+//! The run loop of a native plugin: threads for the wire and a runtime for the handlers.
 //!
-//! No handler runs on the threads of the wire, so none can hold them up, and what ends
-//! the conversation is seen at once.
+//! No handler runs on the threads of the wire. So a handler that blocks its thread does not
+//! delay the wire, and the loop notices at once when the session ends.
 
-#[cfg(feature = "grpc")]
-pub mod connection;
-mod frames;
 #[cfg(feature = "grpc")]
 mod grpc;
-#[cfg(feature = "grpc")]
-mod handshake;
-mod signal;
 mod stdio;
 
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use self::stdio::{Input, Output};
-use crate::conversation::{Check, Conversation};
-#[cfg(feature = "grpc")]
-use crate::inbox::Wire;
-use crate::{Handler, RunError, inbox, verdict};
+use crate::check::Check;
+use crate::handler::judge;
+use crate::inbound::detect_wire;
+use crate::session::Session;
+use crate::{Handler, RunError};
 
-/// How long handlers' futures have to be dropped. One that blocks its thread is left to
-/// the end of the process.
+/// How long the loop waits for the futures of handlers to be dropped. A handler that blocks
+/// its thread is left to the end of the process.
 const DROP_GRACE: Duration = Duration::from_millis(100);
 
-/// How long a host that ended stdin has to take the last lines.
+/// How long a host that ended stdin has to read the last lines.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);
 
-/// Why a conversation ended; `Ok` is the end of stdin.
+/// How the session ended; `Ok` is the end of stdin.
 type End = Result<(), RunError>;
 
-pub(crate) fn run(version: &str, handler: impl Handler) -> Result<(), RunError> {
-    if Handle::try_current().is_ok() {
-        return Err(RunError::InsideRuntime);
-    }
-    let (end, ended) = ends();
-    converse(version, handler, end, &ended)
+/// Runs the session on this thread and threads of its own.
+pub(crate) fn run(session: Arc<Session>, handler: impl Handler) -> Result<(), RunError> {
+    let (end, ended) = end_channel();
+    run_until(&session, handler, end, &ended)
 }
 
-/// Runs the plugin until the host ends stdin, without blocking the calling thread.
-///
-/// As [`run_plugin`](crate::run_plugin), but for programs that have a tokio runtime of
-/// their own. Handlers run on the SDK's runtime all the same, so the caller's may be of
-/// any kind and may be busy.
-///
-/// # Errors
-///
-/// As [`run_plugin`](crate::run_plugin), except that it may be called in a runtime.
-///
-/// # Cancel safety
-///
-/// Dropping the future ends the plugin as the end of stdin does. It cannot be run again.
-pub async fn run_plugin_async(version: &str, handler: impl Handler) -> Result<(), RunError> {
-    /// Ends the conversation when the caller's future is dropped.
+/// Runs the session on threads of its own. Dropping the future ends it.
+pub(crate) async fn run_on_thread(
+    session: Arc<Session>,
+    handler: impl Handler,
+) -> Result<(), RunError> {
     struct EndOnDrop(SyncSender<End>);
 
     impl Drop for EndOnDrop {
         fn drop(&mut self) {
-            // A full channel says that it has ended already.
+            // A full channel means that the session has ended.
             let _ = self.0.try_send(Ok(()));
         }
     }
 
-    let (end, ended) = ends();
+    let (end, ended) = end_channel();
     let _guard = EndOnDrop(end.clone());
     let (done, result) = oneshot::channel();
-    let version = version.to_owned();
     spawn("admission-run", move || {
-        // Nobody wants the result when the future was dropped.
-        let _ = done.send(converse(&version, handler, end, &ended));
+        // The receiver is gone if the future was dropped.
+        let _ = done.send(run_until(&session, handler, end, &ended));
     })?;
     result.await.expect("the thread sends before it ends")
 }
 
-/// Returns a channel with room for every end there can be: of the two frame threads and
-/// of the caller's future.
-fn ends() -> (SyncSender<End>, Receiver<End>) {
+/// Returns a channel with room for every possible end: of the reading thread, the writing
+/// thread and the caller's future.
+fn end_channel() -> (SyncSender<End>, Receiver<End>) {
     mpsc::sync_channel(3)
 }
 
-fn converse(
-    version: &str,
+fn run_until(
+    session: &Arc<Session>,
     handler: impl Handler,
     end: SyncSender<End>,
     ended: &Receiver<End>,
 ) -> Result<(), RunError> {
-    let conversation = Conversation::begin(version)?;
-    let (input, output) = stdio::take()?;
+    let (input, output) = stdio::take().map_err(RunError::Stdio)?;
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .thread_name("admission-handler")
         .build()
         .map_err(RunError::Thread)?;
-    let (done, written) = mpsc::sync_channel(1);
-    let talk = Arc::new(Talk {
-        conversation: Arc::clone(&conversation),
+    let (flushed, is_flushed) = mpsc::sync_channel(1);
+    let run_loop = Arc::new(RunLoop {
+        session: Arc::clone(session),
         handler: Arc::new(handler),
-        tasks: runtime.handle().clone(),
+        handlers: runtime.handle().clone(),
         end,
-        done,
+        flushed,
     });
     spawn("admission-read", move || {
-        let outcome = talk.read(&input, output);
+        let outcome = run_loop.serve(&input, output);
         // The channel has room for one end of each thread.
-        let _ = talk.end.try_send(outcome);
+        let _ = run_loop.end.try_send(outcome);
     })?;
 
-    let outcome = ended.recv().expect("the reader says how it ended");
+    let outcome = ended.recv().expect("the reading thread sends how it ended");
 
-    conversation.end();
+    session.end();
     runtime.shutdown_timeout(DROP_GRACE);
-    conversation.outbox().close();
-    // An error of the writer has no reader any more, and a host that takes nothing has
-    // asked us to finish all the same.
-    let _ = written.recv_timeout(FLUSH_GRACE);
+    session.outbox.close();
+    // Not an error if it takes longer: the host has closed the plugin and need not read.
+    let _ = is_flushed.recv_timeout(FLUSH_GRACE);
     outcome
 }
 
-/// What the threads of a conversation share.
-struct Talk<H> {
-    conversation: Arc<Conversation>,
+/// State that the threads of the wire share.
+struct RunLoop<H> {
+    session: Arc<Session>,
     handler: Arc<H>,
-    tasks: Handle,
+    handlers: Handle,
     end: SyncSender<End>,
-    done: SyncSender<()>,
+    flushed: SyncSender<()>,
 }
 
-impl<H: Handler> Talk<H> {
-    /// Reads until stdin ends, and has the rest done as the wire needs it.
-    fn read(self: &Arc<Self>, input: &Input, output: Output) -> Result<(), RunError> {
-        let first = first_bytes(input)?;
-        match inbox::wire(&first) {
-            #[cfg(feature = "grpc")]
-            Some(Wire::Grpc) => grpc::converse(input, first, self),
-            _ => frames::converse(input, output, &first, self),
+impl<H: Handler> RunLoop<H> {
+    /// Speaks the wire of the host. Returns at the end of stdin.
+    fn serve(self: &Arc<Self>, input: &Input, output: Output) -> Result<(), RunError> {
+        let mut first = Vec::new();
+        while detect_wire(&first).is_none() && input.read_more(&mut first)? {}
+        #[cfg(feature = "grpc")]
+        if detect_wire(&first) == Some(admission_proto::Wire::Grpc) {
+            return grpc::serve(input, first, self);
         }
+        stdio::serve(input, output, &first, self)
     }
 
-    /// Has the handler judge a check.
+    /// Starts to judge a check.
     fn start(&self, check: Arc<Check>) {
-        // The runtime owns the task; it drops it when stdin has ended.
-        self.tasks.spawn(answer(
-            Arc::clone(&self.conversation),
+        // The runtime owns the task, and drops it when the session ends.
+        self.handlers.spawn(judge(
+            Arc::clone(&self.session),
             Arc::clone(&self.handler),
             check,
         ));
     }
 
-    /// Hears how the writing of what the outbox had has ended.
-    fn written(&self, outcome: End) {
-        if outcome.is_err() {
-            // What is said from now on is lost; nobody shall wait for room.
-            self.conversation.outbox().close();
-        }
-        // The channel has room for one end of each thread; of the first is heard.
-        let _ = self.end.try_send(outcome);
-        // Nobody waits for it before there is an end.
-        let _ = self.done.try_send(());
+    /// Runs `write`, which writes the outbox until it is closed, on a thread of its own.
+    fn spawn_writer(
+        self: &Arc<Self>,
+        name: &str,
+        write: impl FnOnce(&Self) -> Result<(), RunError> + Send + 'static,
+    ) -> Result<(), RunError> {
+        let run_loop = Arc::clone(self);
+        spawn(name, move || {
+            let outcome = write(&run_loop);
+            if outcome.is_err() {
+                // Further frames are lost, so no handler may wait for room.
+                run_loop.session.outbox.close();
+            }
+            // The channel has room for one end of each thread. The first end counts.
+            let _ = run_loop.end.try_send(outcome);
+            let _ = run_loop.flushed.try_send(());
+        })
     }
 }
 
-/// Reads until the wire is known or stdin ends.
-fn first_bytes(input: &Input) -> Result<Vec<u8>, RunError> {
-    let mut first = Vec::new();
-    let mut more = [0; 512];
-    while inbox::wire(&first).is_none() {
-        match input.read(&mut more)? {
-            0 => break,
-            count => first.extend_from_slice(&more[..count]),
-        }
-    }
-    Ok(first)
-}
-
-/// Answers one check, also when the handler panics.
-async fn answer(conversation: Arc<Conversation>, handler: Arc<impl Handler>, check: Arc<Check>) {
-    let judging = Arc::clone(&conversation).judge(handler, Arc::clone(&check));
-    // Nothing of a check is looked at after its panic but the flag that says whether it is
-    // decided; the handler is the author's, who says what its state is worth.
-    if let Err(payload) = AssertUnwindSafe(judging).catch_unwind().await {
-        conversation.decide(&check, Err(verdict::panicked(payload.as_ref())));
-    }
-}
-
-/// Waits until the host has taken enough for a log line to be queued.
-pub(crate) fn wait_for_room(conversation: &Conversation) {
-    signal::block_on(poll_fn(|cx| conversation.outbox().poll_room(cx)));
+/// Blocks the thread until the host has read enough for another log line.
+pub(crate) fn wait_for_room(session: &Session) {
+    session.outbox.wait_for_room();
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {

@@ -1,65 +1,62 @@
-//! Frames on their way to the host; performs no I/O.
+//! The queue of frames for the host; performs no I/O.
 
+use std::future::poll_fn;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use admission_proto::frame;
-use admission_proto::wire::stdio::PluginFrame;
+use admission_proto::wire::plugin::{ListAdmissionsRequest, LogRequest, ResolveAdmissionRequest};
+use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame::Frame};
 
-use crate::conversation::Check;
+/// Queued log text at which a handler that logs has to wait, in bytes. Verdicts and metadata
+/// calls need no bound, because the host bounds the checks in flight.
+const MAX_LOG_TEXT: usize = 1 << 20;
 
-/// Bytes that may wait for the host before a handler that logs has to wait too. Verdicts
-/// and metadata calls need no such bound: the host bounds how many checks are undecided.
-const LOG_ROOM: usize = 1 << 20;
+/// Most bytes that a frame adds to its message: a tag and a length.
+pub(crate) const ENVELOPE: usize = 5;
 
-/// Collects encoded frames until somebody takes them all at once.
+/// Collects frames until the writer takes all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
+    /// Notified when a full queue was taken or closed.
+    has_room: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: Batch,
+    queue: Vec<Outbound>,
+    /// Length of the queued log text, in bytes.
+    log_text: usize,
     writer: Option<Waker>,
-    loggers: Vec<Waker>,
     closed: bool,
 }
 
-/// Whole frames, one after the other.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    /// The frames, encoded.
-    pub(crate) bytes: Vec<u8>,
-    /// How many of them are verdicts.
-    pub(crate) verdicts: usize,
-    /// For each of them that is a log line, the check whose handler said it, if one did.
-    pub(crate) speakers: Vec<Option<Arc<Check>>>,
-}
-
-/// What a frame is to those who take it.
-#[derive(Debug)]
-pub(crate) enum Kind {
-    Verdict,
-    /// A log line, said by the handler of a check if it is known.
-    Line(Option<Arc<Check>>),
-    Other,
+/// A frame for the host.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Outbound {
+    Connect(ListAdmissionsRequest),
+    Verdict(ResolveAdmissionRequest),
+    Log {
+        line: LogRequest,
+        /// The check whose handler logged the line; `None` for other tasks and threads.
+        admission_id: Option<String>,
+    },
+    MetadataCall(Box<ListMetadataCall>),
 }
 
 impl Outbox {
-    /// Appends a frame. After [`close`](Self::close) it is dropped.
-    pub(crate) fn push(&self, frame: &PluginFrame, kind: Kind) {
+    /// Queues a frame. A closed outbox drops it.
+    pub(crate) fn push(&self, outbound: Outbound) {
         let mut state = self.lock();
         if state.closed {
             return;
         }
-        frame::encode(frame, &mut state.waiting.bytes);
-        match kind {
-            Kind::Verdict => state.waiting.verdicts += 1,
-            Kind::Line(speaker) => state.waiting.speakers.push(speaker),
-            Kind::Other => {}
+        if let Outbound::Log { line, .. } = &outbound {
+            state.log_text += line.message.len();
         }
+        state.queue.push(outbound);
         let writer = state.writer.take();
         drop(state);
         if let Some(writer) = writer {
@@ -67,54 +64,95 @@ impl Outbox {
         }
     }
 
-    /// Takes everything that waits, as soon as there is something; `None` once the outbox
-    /// is closed and empty. It is for a single writer.
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
-        let mut state = self.lock();
-        if state.waiting.bytes.is_empty() {
+    /// Waits until frames are queued, and takes all of them. Returns `None` once the outbox is
+    /// closed and empty. Supports a single writer.
+    pub(crate) async fn take(&self) -> Option<Vec<Outbound>> {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if !state.queue.is_empty() {
+                if state.is_full() {
+                    self.has_room.notify_all();
+                }
+                state.log_text = 0;
+                return Poll::Ready(Some(mem::take(&mut state.queue)));
+            }
             if state.closed {
                 return Poll::Ready(None);
             }
             state.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let batch = mem::take(&mut state.waiting);
-        let loggers = mem::take(&mut state.loggers);
-        drop(state);
-        loggers.into_iter().for_each(Waker::wake);
-        Poll::Ready(Some(batch))
+            Poll::Pending
+        })
+        .await
     }
 
-    /// Is ready when a log line may be pushed, or would be dropped.
-    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if state.closed || state.waiting.bytes.len() < LOG_ROOM {
-            return Poll::Ready(());
-        }
-        state.loggers.push(cx.waker().clone());
-        Poll::Pending
+    /// Returns whether another log line would have to wait.
+    #[cfg(any(test, target_arch = "wasm32"))]
+    pub(crate) fn is_full(&self) -> bool {
+        self.lock().is_full()
     }
 
-    /// Takes no more frames. Those that wait can still be taken.
+    /// Blocks the thread while too much log text is queued, unless the outbox is closed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn wait_for_room(&self) {
+        let state = self.lock();
+        drop(self.has_room.wait_while(state, |state| state.is_full()));
+    }
+
+    /// Drops all further frames. Those that are queued can still be taken.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        self.has_room.notify_all();
         let writer = state.writer.take();
-        let loggers = mem::take(&mut state.loggers);
         drop(state);
-        writer.into_iter().chain(loggers).for_each(Waker::wake);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    #[cfg(all(feature = "grpc", not(target_arch = "wasm32")))]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held; a frame is whole or not there.
+        // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl State {
+    fn is_full(&self) -> bool {
+        !self.closed && self.log_text >= MAX_LOG_TEXT
+    }
+}
+
+/// Appends all of `batch` to `out` as frames. Returns the number of verdicts.
+pub(crate) fn encode(batch: Vec<Outbound>, out: &mut Vec<u8>) -> usize {
+    let mut verdicts = 0;
+    for outbound in batch {
+        let frame = match outbound {
+            Outbound::Connect(request) => Frame::ListAdmissions(request),
+            Outbound::Verdict(verdict) => {
+                verdicts += 1;
+                Frame::ResolveAdmission(verdict)
+            }
+            Outbound::Log { line, .. } => Frame::Log(line),
+            Outbound::MetadataCall(call) => Frame::ListMetadata(*call),
+        };
+        frame::encode(&PluginFrame { frame: Some(frame) }, out);
+    }
+    verdicts
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::task::{Context, Wake};
+    use std::thread;
+
+    use futures_util::FutureExt as _;
 
     use super::*;
 
@@ -127,73 +165,83 @@ mod tests {
         }
     }
 
-    fn log(text: &str) -> PluginFrame {
-        crate::log::frame("info", text.to_owned(), frame::HOST_LIMIT)
-    }
-
-    /// Pushes as many lines as there is room for.
-    fn fill(outbox: &Outbox) {
-        let mut cx = Context::from_waker(Waker::noop());
-        while outbox.poll_room(&mut cx).is_ready() {
-            outbox.push(&log(&"x".repeat(16 << 10)), Kind::Other);
+    fn line(message: &str) -> Outbound {
+        let line = LogRequest {
+            severity: "info".into(),
+            message: message.into(),
+        };
+        Outbound::Log {
+            line,
+            admission_id: None,
         }
     }
 
+    fn verdict() -> Outbound {
+        Outbound::Verdict(ResolveAdmissionRequest::default())
+    }
+
+    fn take(outbox: &Outbox) -> Option<Vec<Outbound>> {
+        outbox.take().now_or_never().expect("it does not wait")
+    }
+
     #[test]
-    fn a_writer_is_woken_once_and_takes_all_frames_together() {
+    fn a_waiting_writer_is_woken_once_and_takes_all_frames() {
         let outbox = Outbox::default();
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(wakes.clone());
+        let mut taking = Box::pin(outbox.take());
         let mut cx = Context::from_waker(&waker);
-        assert!(outbox.poll_take(&mut cx).is_pending());
-        outbox.push(&log("a"), Kind::Other);
-        outbox.push(&log("b"), Kind::Verdict);
+        assert!(taking.poll_unpin(&mut cx).is_pending());
+        outbox.push(line("a"));
+        outbox.push(verdict());
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-        let mut both = Vec::new();
-        frame::encode(&log("a"), &mut both);
-        frame::encode(&log("b"), &mut both);
-        let Poll::Ready(Some(batch)) = outbox.poll_take(&mut cx) else {
-            panic!("nothing to take");
-        };
-        assert_eq!((batch.bytes, batch.verdicts), (both, 1));
+        let both = Poll::Ready(Some(vec![line("a"), verdict()]));
+        assert_eq!(taking.poll_unpin(&mut cx), both);
     }
 
     #[test]
-    fn a_closed_outbox_hands_out_what_it_has_and_takes_no_more() {
+    fn a_batch_is_encoded_as_frames_and_its_verdicts_are_counted() {
+        let mut out = Vec::new();
+        assert_eq!(encode(vec![line("a"), verdict(), verdict()], &mut out), 2);
+        let mut buf = bytes::BytesMut::from(&out[..]);
+        for _ in 0..3 {
+            let frame = frame::take::<PluginFrame>(&mut buf, frame::HOST_LIMIT);
+            assert!(frame.expect("a valid frame").is_some());
+        }
+        assert!(buf.is_empty());
+    }
+
+    #[test]
+    fn a_closed_outbox_drops_further_frames() {
         let outbox = Outbox::default();
-        let mut cx = Context::from_waker(Waker::noop());
-        outbox.push(&log("a"), Kind::Other);
+        outbox.push(line("a"));
         outbox.close();
-        outbox.push(&log("b"), Kind::Other);
-        let Poll::Ready(Some(batch)) = outbox.poll_take(&mut cx) else {
-            panic!("nothing to take");
-        };
-        assert!(batch.bytes.ends_with(b"a"));
-        assert!(matches!(outbox.poll_take(&mut cx), Poll::Ready(None)));
+        outbox.push(line("b"));
+        assert_eq!(take(&outbox), Some(vec![line("a")]));
+        assert_eq!(take(&outbox), None);
     }
 
     #[test]
-    fn loggers_wait_while_a_mebibyte_is_unwritten() {
+    fn a_logger_waits_while_a_mebibyte_is_queued() {
         let outbox = Outbox::default();
-        let wakes = Arc::new(Wakes::default());
-        let waker = Waker::from(wakes.clone());
-        let mut cx = Context::from_waker(&waker);
-        fill(&outbox);
-        assert!(outbox.poll_room(&mut cx).is_pending());
-        let Poll::Ready(Some(batch)) = outbox.poll_take(&mut cx) else {
-            panic!("nothing to take");
-        };
-        assert!(batch.bytes.len() >= LOG_ROOM);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-        assert!(outbox.poll_room(&mut cx).is_ready());
+        outbox.push(line(&"x".repeat(MAX_LOG_TEXT)));
+        assert!(outbox.is_full());
+        thread::scope(|scope| {
+            let logger = scope.spawn(|| outbox.wait_for_room());
+            assert!(take(&outbox).is_some());
+            logger.join().expect("the logger goes on");
+        });
+        assert!(!outbox.is_full());
     }
 
     #[test]
-    fn nobody_waits_for_room_in_a_closed_outbox() {
+    fn a_closed_outbox_lets_loggers_go_on() {
         let outbox = Outbox::default();
-        fill(&outbox);
-        outbox.close();
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(outbox.poll_room(&mut cx).is_ready());
+        outbox.push(line(&"x".repeat(MAX_LOG_TEXT)));
+        thread::scope(|scope| {
+            let logger = scope.spawn(|| outbox.wait_for_room());
+            outbox.close();
+            logger.join().expect("the logger goes on");
+        });
     }
 }

@@ -1,32 +1,23 @@
-//! From a handler's outcome to a status that the host accepts.
+//! The message of a verdict, within the host's frame limit.
 
-use std::any::Any;
 use std::mem;
 
 use admission_proto::wire::plugin::ResolveAdmissionRequest;
-use admission_proto::wire::stdio::{PluginFrame, plugin_frame};
 use admission_proto::wire::{Message as _, rpc};
-use admission_proto::{Code, Status};
+use admission_proto::{Code, Status, truncate};
 
-/// Longest message that is kept of a verdict too large for a frame, in bytes. Hosts show
-/// no more than this anyway.
-const KEPT_MESSAGE: usize = 4 << 10;
+use crate::outbox::ENVELOPE;
 
-/// Returns the frame that settles a check, cut as needed to be within `limit`.
-pub(crate) fn frame(admission_id: &str, outcome: Result<(), Status>, limit: usize) -> PluginFrame {
-    /// Tag and length of the envelope's arm.
-    const ARM: usize = 5;
-    let verdict = request(admission_id, outcome, limit.saturating_sub(ARM));
-    PluginFrame {
-        frame: Some(plugin_frame::Frame::ResolveAdmission(verdict)),
-    }
-}
+/// Longest status message of a verdict that was too large for a frame, in bytes. Hosts show no
+/// more than this.
+const MAX_CUT_MESSAGE: usize = 4 << 10;
 
-/// Returns the message that settles a check, cut as needed to be within `limit`.
-pub(crate) fn request(
+/// Returns the message that settles a check. It is cut so that its frame has at most
+/// `frame_limit` bytes.
+pub(crate) fn message(
     admission_id: &str,
     outcome: Result<(), Status>,
-    limit: usize,
+    frame_limit: usize,
 ) -> ResolveAdmissionRequest {
     let status = match outcome {
         Ok(()) => Status::new(Code::OK, ""),
@@ -39,52 +30,25 @@ pub(crate) fn request(
         admission_id: admission_id.to_owned(),
         status: Some(status.into()),
     };
-    shorten(&mut verdict, limit);
+    shorten(&mut verdict, frame_limit.saturating_sub(ENVELOPE));
     verdict
 }
 
-/// Returns the status of a check whose handler panicked with `payload`.
-pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Status {
-    let message = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(the panic carries no text)");
-    Status::new(
-        Code::ABORTED,
-        format!("panic in the admission handler: {message}"),
-    )
-}
-
-/// Shortens `text` to at most `limit` bytes, saying so at its end if there is room.
-pub(crate) fn cut(text: &mut String, limit: usize) {
-    if text.len() <= limit {
-        return;
-    }
-    let mark = format!("(truncated, {} bytes)", text.len());
-    let (kept, mark) = match limit.checked_sub(mark.len()) {
-        Some(kept) => (kept, mark.as_str()),
-        None => (limit, ""),
-    };
-    text.truncate(text.floor_char_boundary(kept));
-    text.push_str(mark);
-}
-
-/// Gives up the length of the message first, then the details, then more of the message.
+/// Shortens the status message first, then drops the details, then shortens the message more.
 fn shorten(verdict: &mut ResolveAdmissionRequest, limit: usize) {
-    /// Two tags and lengths: of the status and its message.
-    const AROUND: usize = 2 * 5;
-    if verdict.encoded_len() + AROUND <= limit {
+    /// Room for the tags and lengths of the status and of its message, in bytes.
+    const TAGS: usize = 2 * 5;
+    if verdict.encoded_len() + TAGS <= limit {
         return;
     }
-    let mut message = mem::take(&mut status(verdict).message);
+    let message = mem::take(&mut status(verdict).message);
     let room =
-        |verdict: &ResolveAdmissionRequest| limit.saturating_sub(verdict.encoded_len() + AROUND);
-    if room(verdict) < message.len().min(KEPT_MESSAGE) {
+        |verdict: &ResolveAdmissionRequest| limit.saturating_sub(verdict.encoded_len() + TAGS);
+    if room(verdict) < message.len().min(MAX_CUT_MESSAGE) {
         status(verdict).details.clear();
     }
-    cut(&mut message, room(verdict).min(KEPT_MESSAGE));
-    status(verdict).message = message;
+    let cut = truncate(&message, room(verdict).min(MAX_CUT_MESSAGE));
+    status(verdict).message = cut.into_owned();
 }
 
 fn status(verdict: &mut ResolveAdmissionRequest) -> &mut rpc::Status {
@@ -93,20 +57,19 @@ fn status(verdict: &mut ResolveAdmissionRequest) -> &mut rpc::Status {
 
 #[cfg(test)]
 mod tests {
+    use admission_proto::wire::stdio::{PluginFrame, plugin_frame::Frame};
     use admission_proto::{Detail, frame::HOST_LIMIT};
 
     use super::*;
 
     fn sent(outcome: Result<(), Status>, limit: usize) -> Status {
-        let frame = frame("id", outcome, limit);
+        let verdict = message("id", outcome, limit);
+        assert_eq!(verdict.admission_id, "id");
+        let frame = PluginFrame {
+            frame: Some(Frame::ResolveAdmission(verdict.clone())),
+        };
         assert!(frame.encoded_len() <= limit);
-        match frame.frame {
-            Some(plugin_frame::Frame::ResolveAdmission(verdict)) => {
-                assert_eq!(verdict.admission_id, "id");
-                verdict.status.expect("a verdict has a status").into()
-            }
-            other => panic!("{other:?} is no verdict"),
-        }
+        verdict.status.expect("a verdict has a status").into()
     }
 
     #[test]
@@ -139,8 +102,12 @@ mod tests {
         let long = Status::denied("\u{e9}".repeat(1 << 20)).with_detail(detail.clone());
         let status = sent(Err(long), HOST_LIMIT);
         assert_eq!(status.code, Code::FAILED_PRECONDITION);
-        assert!(status.message.ends_with("\u{e9}(truncated, 2097152 bytes)"));
-        assert!(status.message.len() <= KEPT_MESSAGE);
+        assert!(
+            status
+                .message
+                .ends_with("\u{e9} (truncated, 2097152 bytes)")
+        );
+        assert!(status.message.len() <= MAX_CUT_MESSAGE);
         assert_eq!(status.details, [detail]);
     }
 
@@ -157,20 +124,6 @@ mod tests {
     fn a_host_with_a_small_limit_gets_a_shorter_message() {
         let status = sent(Err(Status::denied("y".repeat(5000))), 200);
         assert!(status.message.starts_with("yyy"));
-        assert!(status.message.ends_with("(truncated, 5000 bytes)"));
-    }
-
-    #[test]
-    fn a_panic_is_quoted_if_it_is_text() {
-        let of = |payload: &(dyn Any + Send)| panicked(payload).message;
-        assert_eq!(of(&"boo"), "panic in the admission handler: boo");
-        assert_eq!(
-            of(&String::from("boo")),
-            "panic in the admission handler: boo"
-        );
-        assert_eq!(
-            of(&42),
-            "panic in the admission handler: (the panic carries no text)"
-        );
+        assert!(status.message.ends_with(" (truncated, 5000 bytes)"));
     }
 }

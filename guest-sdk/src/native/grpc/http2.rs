@@ -1,7 +1,7 @@
-//! HTTP/2 as tonic's clients want it, without tonic's channel.
+//! HTTP/2 for tonic's clients, without tonic's channel.
 //!
-//! The channel takes each call through two queues and a task of its own; here a call is
-//! staged on the caller's thread. It also reconnects, which a ticket is not good for.
+//! The channel passes each call through two queues and a task. Here the caller's thread sends
+//! it. The channel also reconnects, but a ticket is valid for one connection only.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -22,40 +22,40 @@ use tonic::client::GrpcService;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Bytes of one stream that the host may send ahead of what is read.
+/// Flow-control window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 1 << 20;
 
-/// Bytes of all streams together. Far more than of one: h2 ends a connection that
-/// owes it the reading of many small messages, and allows for half of this.
+/// Flow-control window of the connection, in bytes. Far larger than that of a stream, because
+/// h2 closes a connection whose unread small messages take more than half of it.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("admission-sdk/", env!("CARGO_PKG_VERSION")));
 
-/// Sends calls that carry the ticket of this plugin.
+/// Sends calls with the ticket of this plugin.
 #[derive(Clone)]
 pub(super) struct Http2 {
-    calls: SendRequest<Bytes>,
+    requests: SendRequest<Bytes>,
     ticket: HeaderValue,
 }
 
-/// Connects to a host. The connection has to be polled for anything to happen.
+/// Connects to a host. The caller must poll the connection.
 ///
-/// No pings are sent: the reference takes them for an attack.
+/// It sends no pings, because the reference treats them as abuse.
 pub(super) async fn connect(
     port: u16,
     ticket: HeaderValue,
 ) -> io::Result<(Http2, Connection<TcpStream, Bytes>)> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
-    let (calls, connection) = Builder::new()
+    let (requests, connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(stream)
         .await
         .map_err(io::Error::other)?;
-    Ok((Http2 { calls, ticket }, connection))
+    Ok((Http2 { requests, ticket }, connection))
 }
 
 impl GrpcService<Body> for Http2 {
@@ -64,8 +64,8 @@ impl GrpcService<Body> for Http2 {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // A connection that is lost says so to the call itself, with the cause.
-        let _ = ready!(self.calls.poll_ready(cx));
+        // If the connection is lost, the call itself fails, with the cause.
+        let _ = ready!(self.requests.poll_ready(cx));
         Poll::Ready(Ok(()))
     }
 
@@ -75,19 +75,19 @@ impl GrpcService<Body> for Http2 {
             .insert(HeaderName::from_static(TICKET), self.ticket.clone());
         head.headers.insert(USER_AGENT, AGENT);
         let head = Request::from_parts(head, ());
-        let staged = self.calls.send_request(head, false);
+        let sent = self.requests.send_request(head, false);
         Box::pin(async move {
-            let (response, stream) = staged?;
+            let (response, stream) = sent?;
             send(body, stream).await?;
             Ok(response.await?.map(Incoming))
         })
     }
 }
 
-/// Sends all of `body`, and the end of the stream with its last part.
+/// Sends `body`, and ends the stream with its last part.
 async fn send(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), BoxError> {
-    let mut part = next(&mut body).await?.unwrap_or_default();
-    while let Some(following) = next(&mut body).await? {
+    let mut part = next_part(&mut body).await?.unwrap_or_default();
+    while let Some(following) = next_part(&mut body).await? {
         stream.send_data(part, false)?;
         part = following;
     }
@@ -95,7 +95,7 @@ async fn send(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), BoxEr
     Ok(())
 }
 
-async fn next(body: &mut Body) -> Result<Option<Bytes>, BoxError> {
+async fn next_part(body: &mut Body) -> Result<Option<Bytes>, BoxError> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
     Ok(frame.transpose()?.and_then(|frame| frame.into_data().ok()))
 }
@@ -113,11 +113,11 @@ impl http_body::Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         if let Some(data) = ready!(self.0.poll_data(cx)) {
-            let freed = |data: Bytes| {
+            let release = |data: Bytes| {
                 self.0.flow_control().release_capacity(data.len())?;
                 Ok(Frame::data(data))
             };
-            return Poll::Ready(Some(data.and_then(freed)));
+            return Poll::Ready(Some(data.and_then(release)));
         }
         let trailers = ready!(self.0.poll_trailers(cx));
         Poll::Ready(
