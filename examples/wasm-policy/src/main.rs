@@ -1,8 +1,8 @@
-//! Admits what somebody has allowed by its hash, and nothing that is experimental.
+//! Admits instances whose hash is in their metadata, and denies experimental packages.
 //!
-//! A package instance is allowed by attaching metadata with the key `allowed-sha256` and
-//! the instance's hex digest as the value. `cargo build` makes a native plugin of this
-//! file, `cargo build --target wasm32-wasip2` a component.
+//! To allow an instance, attach metadata to it with the key `allowed-sha256` and its hex digest
+//! as the value. `cargo build` builds a native plugin from this file, and
+//! `cargo build --target wasm32-wasip2` a component.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! What a handler says reaches the host as it is.
+//! Verdicts and lines of handlers reach the host unchanged.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ async fn a_plugin_asks_for_admissions_once_and_at_once() {
             .launch([native("conformance-fixture")], Behaviour::default())
             .await;
         let Event::Connected(request) = plugin.event().await else {
-            panic!("nothing comes before it is connected");
+            panic!("the first event is the call for admissions");
         };
         assert_eq!(request.protocol_version, 1);
         assert_eq!(request.plugin_version, "fixture");
@@ -45,14 +45,14 @@ async fn checks_are_admitted_and_denied() {
 }
 
 #[tokio::test]
-async fn codes_out_of_range_and_details_arrive_as_they_are() {
+async fn codes_out_of_range_and_details_arrive_unchanged() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;
         plugin.ask("1", "code/12345").await;
         assert_eq!(plugin.verdict().await, verdict("1", 12345, "as asked"));
         plugin.ask("2", "detail").await;
         let Event::Resolved(request) = plugin.event().await else {
-            panic!("a verdict is next");
+            panic!("the next event is a verdict");
         };
         let details = request.status.expect("it denies").details;
         let [detail] = &details[..] else {
@@ -155,7 +155,7 @@ async fn no_verdict_overtakes_a_line_of_its_check() {
 }
 
 #[tokio::test]
-async fn what_a_policy_prints_goes_to_stderr() {
+async fn prints_of_a_policy_go_to_stderr() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;
         plugin.ask("1", "print").await;
@@ -174,7 +174,7 @@ async fn a_verdict_of_more_than_a_mebibyte_arrives_whole() {
         let package = format!("deny/{}", "x".repeat(3 << 20));
         plugin.ask("1", &package).await;
         let Event::Resolved(request) = plugin.event().await else {
-            panic!("a verdict is next");
+            panic!("the next event is a verdict");
         };
         let denial = rpc::Status {
             code: FAILED_PRECONDITION,

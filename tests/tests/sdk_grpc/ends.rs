@@ -1,4 +1,4 @@
-//! How a plugin ends, and that it ends at once.
+//! A plugin ends at once, with the right exit status.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -12,8 +12,8 @@ use tonic::{Code, Status};
 
 use crate::{fixture, policy, verdict};
 
-/// A plugin that is connected, and has answered a check if there is to be a head of the
-/// response before its trailers.
+/// Returns a connected plugin. If `answered`, it has settled a check, so the stream of
+/// admissions has sent its headers.
 async fn started(answered: bool, behaviour: Behaviour) -> (impl Sized, Plugin) {
     let (host, mut plugin) = policy(behaviour).await;
     if answered {
@@ -23,7 +23,7 @@ async fn started(answered: bool, behaviour: Behaviour) -> (impl Sized, Plugin) {
     (host, plugin)
 }
 
-fn assert_content((exit, stderr): (ExitStatus, String)) {
+fn assert_clean_exit((exit, stderr): (ExitStatus, String)) {
     assert!(exit.success() && stderr.is_empty(), "{exit}, {stderr:?}");
 }
 
@@ -39,16 +39,16 @@ fn assert_lost((exit, stderr): (ExitStatus, String), owed: usize) {
 }
 
 #[tokio::test]
-async fn a_stream_that_the_host_ends_well_ends_the_plugin_while_stdin_is_open() {
+async fn a_stream_that_ends_without_error_ends_the_plugin_while_stdin_is_open() {
     guarded(async {
         for answered in [false, true] {
             let (_host, mut plugin) = started(answered, Behaviour::default()).await;
             plugin.end_stream(Status::ok("")).await;
-            assert_content(plugin.exit().await);
+            assert_clean_exit(plugin.exit().await);
             for code in [Code::Aborted, Code::Cancelled, Code::Unavailable] {
                 let (_host, mut plugin) = started(answered, Behaviour::default()).await;
                 plugin.end_stream(Status::new(code, "enough")).await;
-                assert_content(plugin.exit().await);
+                assert_clean_exit(plugin.exit().await);
             }
         }
     })
@@ -56,7 +56,7 @@ async fn a_stream_that_the_host_ends_well_ends_the_plugin_while_stdin_is_open() 
 }
 
 #[tokio::test]
-async fn every_other_status_of_the_stream_is_a_failure_that_names_it() {
+async fn every_other_status_of_the_stream_is_an_error_that_names_it() {
     guarded(async {
         for (code, name) in [
             (Code::Unknown, "UNKNOWN"),
@@ -76,7 +76,8 @@ async fn every_other_status_of_the_stream_is_a_failure_that_names_it() {
             for answered in [false, true] {
                 let (_host, mut plugin) = started(answered, Behaviour::default()).await;
                 plugin.end_stream(Status::new(code, "that is why")).await;
-                let text = format!("the host ended the conversation with {name}: that is why");
+                let text =
+                    format!("the host ended the stream of admissions with {name}: that is why");
                 assert_failed(plugin.exit().await, &text);
             }
         }
@@ -85,7 +86,7 @@ async fn every_other_status_of_the_stream_is_a_failure_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_check_that_runs_when_the_stream_ends_is_answered_before_the_plugin_ends() {
+async fn a_pending_check_is_settled_after_the_stream_ends() {
     guarded(async {
         let (release, released) = tokio::sync::watch::channel(false);
         let behaviour = Behaviour {
@@ -105,13 +106,13 @@ async fn a_check_that_runs_when_the_stream_ends_is_answered_before_the_plugin_en
         plugin.end_stream(Status::ok("")).await;
         release.send_replace(true);
         assert_eq!(plugin.verdict().await, verdict("1", 5, "nothing there"));
-        assert_content(plugin.exit().await);
+        assert_clean_exit(plugin.exit().await);
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_end_of_stdin_ends_a_plugin_whose_checks_never_would() {
+async fn the_end_of_stdin_ends_a_plugin_whose_checks_never_end() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;
         for (id, package) in [("1", "hang"), ("2", "spin"), ("3", "spin"), ("4", "allow")] {
@@ -126,13 +127,13 @@ async fn the_end_of_stdin_ends_a_plugin_whose_checks_never_would() {
         plugin.verdict().await;
         plugin.end_stream(terminating()).await;
         plugin.end_stdin();
-        assert_content(plugin.exit().await);
+        assert_clean_exit(plugin.exit().await);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_verdict_that_the_host_does_not_take_ends_the_plugin_with_a_failure() {
+async fn a_rejected_verdict_ends_the_plugin_with_an_error() {
     guarded(async {
         let behaviour = Behaviour {
             verdicts: Err(Status::internal("no room")),
@@ -150,7 +151,7 @@ async fn a_verdict_that_the_host_does_not_take_ends_the_plugin_with_a_failure() 
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_a_failure_while_stdin_is_open() {
+async fn a_lost_connection_is_an_error_while_stdin_is_open() {
     guarded(async {
         let stuck = Behaviour {
             metadata: Arc::new(|_| Box::pin(std::future::pending())),
@@ -170,7 +171,7 @@ async fn a_lost_connection_is_a_failure_while_stdin_is_open() {
 }
 
 #[tokio::test]
-async fn a_port_where_somebody_else_listens_is_a_failure() {
+async fn a_port_of_another_server_is_an_error() {
     guarded(async {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it has an address").port();
@@ -187,7 +188,7 @@ async fn a_port_where_somebody_else_listens_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_plugin_whose_host_dies_is_gone() {
+async fn a_plugin_ends_when_its_host_dies() {
     guarded(async {
         let (mut host, mut plugin) = fixture(Behaviour::default()).await;
         plugin.ask("1", "hang").await;
@@ -195,7 +196,7 @@ async fn a_plugin_whose_host_dies_is_gone() {
         plugin.verdict().await;
         plugin.end_stdin();
         host.stop();
-        assert_content(plugin.exit().await);
+        assert_clean_exit(plugin.exit().await);
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! A handshake that is wrong ends the plugin at once, and it says why.
+//! An invalid handshake ends the plugin at once, with an error that says why.
 
 use std::net::TcpListener;
 
@@ -6,17 +6,16 @@ use conformance::guarded;
 use conformance::modes::native;
 use conformance::peer::host::{Behaviour, PeerHost, Plugin};
 
-/// A plugin that has heard nothing yet. It prints errors whole.
-fn silent() -> (PeerHost, Plugin) {
+/// Returns a plugin before its handshake. It prints errors with their causes.
+fn before_handshake() -> (PeerHost, Plugin) {
     let host = PeerHost::start();
     let plugin = host.spawn([native("wasm-policy")], Behaviour::default());
     (host, plugin)
 }
 
-/// Returns what a plugin that hears `line` prints before it ends with a failure, though
-/// stdin stays open.
-async fn complaint(line: &[u8]) -> String {
-    let (_host, mut plugin) = silent();
+/// Returns what a plugin prints when `line` makes it fail while stdin stays open.
+async fn error_for(line: &[u8]) -> String {
+    let (_host, mut plugin) = before_handshake();
     plugin.write(line).await;
     let (exit, stderr) = plugin.exit().await;
     assert_eq!(exit.code(), Some(1), "{stderr}");
@@ -24,7 +23,7 @@ async fn complaint(line: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_line_that_is_no_handshake_ends_the_plugin_at_once() {
+async fn an_invalid_handshake_ends_the_plugin_at_once() {
     guarded(async {
         for (line, what) in [
             ("{garbage\n", "key must be a string at line 1 column 2"),
@@ -42,7 +41,7 @@ async fn a_line_that_is_no_handshake_ends_the_plugin_at_once() {
             ),
         ] {
             assert_eq!(
-                complaint(line.as_bytes()).await,
+                error_for(line.as_bytes()).await,
                 format!("Error: failed to read the handshake message: {what}\n")
             );
         }
@@ -51,11 +50,11 @@ async fn a_line_that_is_no_handshake_ends_the_plugin_at_once() {
 }
 
 #[tokio::test]
-async fn a_blank_line_ends_the_plugin_at_once_which_does_not_tell_the_ticket() {
+async fn a_blank_line_ends_the_plugin_without_revealing_the_ticket() {
     guarded(async {
         for blank in ["\n", " \r\n", " \t\n"] {
             let line = format!("{blank}{{\"port\":1,\"ticket\":\"secret\"}}\n");
-            let stderr = complaint(line.as_bytes()).await;
+            let stderr = error_for(line.as_bytes()).await;
             assert!(
                 stderr.starts_with("Error: failed to read the handshake message: EOF while"),
                 "{blank:?}: {stderr}"
@@ -67,11 +66,11 @@ async fn a_blank_line_ends_the_plugin_at_once_which_does_not_tell_the_ticket() {
 }
 
 #[tokio::test]
-async fn a_line_without_end_ends_the_plugin_at_once() {
+async fn a_line_over_the_limit_ends_the_plugin_at_once() {
     guarded(async {
         let long = [b"{\"port\":1,\"ticket\":\"".as_slice(), &[b'x'; 8192]].concat();
         assert_eq!(
-            complaint(&long).await,
+            error_for(&long).await,
             "Error: failed to read the handshake message: no line feed within 4096 bytes\n"
         );
     })
@@ -79,7 +78,7 @@ async fn a_line_without_end_ends_the_plugin_at_once() {
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_ends_the_plugin_at_once() {
+async fn a_port_without_a_listener_ends_the_plugin_at_once() {
     guarded(async {
         let port = {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -87,7 +86,7 @@ async fn a_port_where_nobody_listens_ends_the_plugin_at_once() {
         };
         let line = format!("{{\"port\":{port},\"ticket\":\"t\"}}\n");
         assert_eq!(
-            complaint(line.as_bytes()).await,
+            error_for(line.as_bytes()).await,
             format!(
                 "Error: failed to connect to the plugin host at 127.0.0.1:{port}: \
                  Connection refused (os error 111)\n"
@@ -98,9 +97,9 @@ async fn a_port_where_nobody_listens_ends_the_plugin_at_once() {
 }
 
 #[tokio::test]
-async fn an_end_of_stdin_inside_the_line_is_a_failure_and_before_it_is_not() {
+async fn an_end_of_stdin_inside_the_line_is_an_error_and_before_it_is_not() {
     guarded(async {
-        let (_host, mut plugin) = silent();
+        let (_host, mut plugin) = before_handshake();
         plugin.write(b"{\"port\":").await;
         plugin.end_stdin();
         let (exit, stderr) = plugin.exit().await;
@@ -109,7 +108,7 @@ async fn an_end_of_stdin_inside_the_line_is_a_failure_and_before_it_is_not() {
             stderr,
             "Error: failed to read the handshake message: stdin ended inside the line\n"
         );
-        let (_host, mut plugin) = silent();
+        let (_host, mut plugin) = before_handshake();
         plugin.end_stdin();
         assert!(plugin.exit().await.0.success());
     })
@@ -117,9 +116,9 @@ async fn an_end_of_stdin_inside_the_line_is_a_failure_and_before_it_is_not() {
 }
 
 #[tokio::test]
-async fn a_handshake_may_come_byte_by_byte_with_more_blanks_and_fields() {
+async fn a_handshake_may_arrive_byte_by_byte_with_white_space_and_unknown_fields() {
     guarded(async {
-        let (host, mut plugin) = silent();
+        let (host, mut plugin) = before_handshake();
         let line = plugin.handshake(host.port());
         let fields = line.trim_start_matches('{').trim_end_matches("}\n");
         let line = format!(" \t{{ {fields} , \"newer\":[1] }}\r\nmore\n");
@@ -133,16 +132,16 @@ async fn a_handshake_may_come_byte_by_byte_with_more_blanks_and_fields() {
 }
 
 #[tokio::test]
-async fn a_ticket_that_the_host_does_not_know_is_a_failure() {
+async fn an_unknown_ticket_is_an_error() {
     guarded(async {
-        let (host, mut plugin) = silent();
+        let (host, mut plugin) = before_handshake();
         plugin.revoke();
         plugin.write(plugin.handshake(host.port()).as_bytes()).await;
         let (exit, stderr) = plugin.exit().await;
         assert_eq!(exit.code(), Some(1));
         assert_eq!(
             stderr,
-            "Error: the host ended the conversation with PERMISSION_DENIED: \
+            "Error: the host ended the stream of admissions with PERMISSION_DENIED: \
              invalid ticket in the request\n"
         );
     })

@@ -1,6 +1,5 @@
 //! Plugins built with the SDK, under a host that speaks gRPC as the reference does.
 
-mod below;
 mod checks;
 mod ends;
 mod handshake;
@@ -13,7 +12,7 @@ use conformance::peer::host::{Behaviour, PeerHost, Plugin};
 
 const FAILED_PRECONDITION: i32 = 9;
 
-/// A host and the fixture under it, which is connected.
+/// Returns a host and the fixture, connected to it.
 async fn fixture(behaviour: Behaviour) -> (PeerHost, Plugin) {
     let host = PeerHost::start();
     let mut plugin = host
@@ -23,7 +22,8 @@ async fn fixture(behaviour: Behaviour) -> (PeerHost, Plugin) {
     (host, plugin)
 }
 
-/// A host and the example policy under it, which is connected. It prints errors whole.
+/// Returns a host and the example policy, connected to it. The policy prints errors with their
+/// causes.
 async fn policy(behaviour: Behaviour) -> (PeerHost, Plugin) {
     let host = PeerHost::start();
     let mut plugin = host.launch([native("wasm-policy")], behaviour).await;
@@ -35,7 +35,7 @@ fn verdict(id: &str, code: i32, message: &str) -> (String, i32, String) {
     (id.into(), code, message.into())
 }
 
-/// Closes the plugin, and expects it to be content.
+/// Closes the plugin, and expects a clean exit.
 async fn close(mut plugin: Plugin) {
     let (exit, stderr) = plugin.close().await;
     assert!(exit.success() && stderr.is_empty(), "{exit}, {stderr:?}");

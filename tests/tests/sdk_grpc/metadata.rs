@@ -1,4 +1,4 @@
-//! Metadata, as the reference's host hands it on.
+//! Metadata calls, under a host that behaves like the reference.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(crate) fn entry(key: impl Into<String>, value: impl Into<Vec<u8>>) -> Instan
     }
 }
 
-/// Answers each call with what `page` makes of it.
+/// Replies to each call with the result of `page`.
 fn answering(
     page: impl Fn(ListMetadataRequest) -> Result<ListMetadataResponse, Status> + Send + Sync + 'static,
 ) -> Behaviour {
@@ -33,7 +33,7 @@ fn answering(
     }
 }
 
-/// Answers each call with this page.
+/// Replies to each call with this page.
 pub(crate) fn page(metadata: Vec<InstanceMetadata>, next: &str) -> Behaviour {
     let page = ListMetadataResponse {
         metadata,
@@ -42,11 +42,11 @@ pub(crate) fn page(metadata: Vec<InstanceMetadata>, next: &str) -> Behaviour {
     answering(move |_| Ok(page.clone()))
 }
 
-/// Waits for a call for metadata.
+/// Waits for a metadata call.
 pub(crate) async fn listed(plugin: &mut Plugin) -> ListMetadataRequest {
     match plugin.event().await {
         Event::Listed(request) => request,
-        other => panic!("{other:?} is no call for metadata"),
+        other => panic!("{other:?} is not a metadata call"),
     }
 }
 
@@ -100,7 +100,7 @@ async fn eight_mebibytes_in_one_page_arrive() {
 }
 
 #[tokio::test]
-async fn the_status_of_a_failed_call_passes_unchanged_with_its_details() {
+async fn the_status_of_a_failed_call_is_unchanged_with_its_details() {
     guarded(async {
         let status = rpc::Status {
             code: PERMISSION_DENIED,
@@ -119,7 +119,7 @@ async fn the_status_of_a_failed_call_passes_unchanged_with_its_details() {
         plugin.ask("1", "metadata").await;
         listed(&mut plugin).await;
         let Event::Resolved(request) = plugin.event().await else {
-            panic!("a verdict is next");
+            panic!("the next event is a verdict");
         };
         assert_eq!(request.status, Some(status));
         close(plugin).await;
@@ -128,7 +128,7 @@ async fn the_status_of_a_failed_call_passes_unchanged_with_its_details() {
 }
 
 #[tokio::test]
-async fn a_host_without_a_repository_is_a_failure_of_the_check() {
+async fn a_host_without_a_repository_fails_the_check() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;
         plugin.ask("1", "metadata").await;
@@ -141,7 +141,7 @@ async fn a_host_without_a_repository_is_a_failure_of_the_check() {
 }
 
 #[tokio::test]
-async fn at_most_eight_calls_are_out_and_they_hold_up_no_other_check() {
+async fn at_most_eight_calls_are_in_flight_and_other_checks_go_on() {
     guarded(async {
         let stuck = Behaviour {
             metadata: Arc::new(|_| Box::pin(std::future::pending())),
@@ -155,10 +155,10 @@ async fn at_most_eight_calls_are_out_and_they_hold_up_no_other_check() {
             listed(&mut plugin).await;
         }
         plugin.ask("other", "allow").await;
-        // Were a ninth call out, it would come first.
+        // A ninth call in flight would arrive first.
         assert_eq!(plugin.verdict().await, verdict("other", 0, ""));
         plugin.end_stdin();
-        // The handlers may see the failure before their futures are dropped.
+        // Handlers may see the failure before their futures are dropped.
         let (exit, stderr) = plugin.exit().await;
         assert!(exit.success() && stderr.is_empty(), "{exit}, {stderr:?}");
         plugin.revoke();
@@ -173,9 +173,9 @@ async fn at_most_eight_calls_are_out_and_they_hold_up_no_other_check() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_out_when_its_check_is_decided_is_cancelled() {
+async fn a_call_in_flight_is_cancelled_when_its_check_is_settled() {
     guarded(async {
-        /// Tells when a call is given up.
+        /// Notifies the test when the call is dropped.
         struct Call(mpsc::Sender<()>);
 
         impl Drop for Call {

@@ -1,4 +1,4 @@
-//! A plugin sends no pings of its own: the reference's host would take them for an attack.
+//! A plugin sends no pings, because the reference's host treats them as abuse.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -11,19 +11,19 @@ use conformance::peer::host::{Event, PeerHost};
 use crate::close;
 use crate::metadata::{entry, page};
 
-/// What a client says before its first frame.
+/// What a client sends before its first frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEADERS: u8 = 1;
 const PING: u8 = 6;
 
-/// Set in the answer to a ping.
+/// The flag of the reply to a ping.
 const ACK: u8 = 1;
 
 #[tokio::test]
 async fn a_plugin_answers_pings_and_sends_none() {
     guarded(async {
-        // Large answers make a client that measures the connection send pings.
+        // Large replies make a client with adaptive windows send pings.
         let host = PeerHost::start();
         let behaviour = page(vec![entry("k", vec![b'x'; 1 << 20])], "");
         let mut plugin = host.spawn([native("conformance-fixture")], behaviour);
@@ -46,8 +46,8 @@ async fn a_plugin_answers_pings_and_sends_none() {
     .await;
 }
 
-/// Stands between one plugin and the host on `port`. Returns its own port, and in the end
-/// what the plugin has said.
+/// Forwards a connection of a plugin to the host on `port`. Returns its own port, and at the
+/// end what the plugin has sent.
 fn tap(port: u16) -> (u16, JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let own = listener.local_addr().expect("it has an address").port();
@@ -57,34 +57,34 @@ fn tap(port: u16) -> (u16, JoinHandle<Vec<u8>>) {
         let mut answers = host.try_clone().expect("a descriptor");
         let mut back = plugin.try_clone().expect("a descriptor");
         let answering = thread::spawn(move || {
-            // Either may hang up first.
+            // Either side may disconnect first.
             let _ = io::copy(&mut answers, &mut back);
         });
-        let mut said = Vec::new();
+        let mut sent = Vec::new();
         let mut chunk = [0; 16 << 10];
         while let Ok(n @ 1..) = plugin.read(&mut chunk) {
-            said.extend_from_slice(&chunk[..n]);
+            sent.extend_from_slice(&chunk[..n]);
             if host.write_all(&chunk[..n]).is_err() {
                 break;
             }
         }
         let _ = host.shutdown(Shutdown::Both);
         answering.join().expect("it does not panic");
-        said
+        sent
     });
     (own, tapped)
 }
 
-/// Returns type and flags of each frame that a client has sent.
-fn frames(mut said: &[u8]) -> Vec<(u8, u8)> {
-    said = said.strip_prefix(PREFACE).expect("it speaks HTTP/2");
+/// Returns the type and the flags of each frame that a client has sent.
+fn frames(mut sent: &[u8]) -> Vec<(u8, u8)> {
+    sent = sent.strip_prefix(PREFACE).expect("it speaks HTTP/2");
     let mut frames = Vec::new();
     while let Some((&[high, middle, low, kind, flags, _, _, _, _], rest)) =
-        said.split_first_chunk::<9>()
+        sent.split_first_chunk::<9>()
     {
         let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         frames.push((kind, flags));
-        said = rest.get(length..).unwrap_or_default();
+        sent = rest.get(length..).unwrap_or_default();
     }
     frames
 }

@@ -1,4 +1,4 @@
-//! What a plugin does on the wire itself.
+//! HTTP/2 as a plugin speaks it.
 
 use bytes::{Bytes, BytesMut};
 use conformance::guarded;
@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 type Call = (Request<RecvStream>, SendResponse<Bytes>);
 
-/// Has the fixture connect to a server that is nothing but HTTP/2. Returns its first call.
+/// Connects the fixture to a plain HTTP/2 server. Returns its first call.
 async fn connect() -> (Plugin, Connection<TcpStream, Bytes>, Call) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("it has an address").port();
@@ -33,7 +33,7 @@ async fn connect() -> (Plugin, Connection<TcpStream, Bytes>, Call) {
     (plugin, connection, call)
 }
 
-/// Returns a message as gRPC has it in a body.
+/// Returns the body of a gRPC call with this message.
 fn body(message: &impl Message) -> Bytes {
     let mut body = BytesMut::from(&[0; 5][..]);
     message.encode(&mut body).expect("it grows");
@@ -72,7 +72,7 @@ async fn calls_have_the_headers_that_the_reference_expects() {
 async fn a_ping_is_answered_while_every_handler_blocks_its_thread() {
     guarded(async {
         let (mut plugin, mut connection, (_, mut respond)) = connect().await;
-        let mut pings = connection.ping_pong().expect("nobody else has it");
+        let mut pings = connection.ping_pong().expect("taken once");
         let serving =
             Handle::current().spawn(async move { while connection.accept().await.is_some() {} });
         let head = Response::builder()

@@ -1,4 +1,4 @@
-//! The admission plugin.
+//! The admission plugin of the reference's tests.
 
 use std::future::pending;
 use std::io;
@@ -11,10 +11,10 @@ use anyhow::{Context as _, bail};
 
 use crate::CRASH;
 
-/// The service whose packages are judged.
+/// The service of the admissions. Others are denied.
 const SERVICE_URL: &str = "https://example.com";
 
-/// Values that the metadata is to have, most recent first.
+/// Number of entries that `VISIT_METADATA_ALL` expects.
 const VALUES: usize = 15;
 
 pub(crate) fn run(mode: &str) -> anyhow::Result<()> {
@@ -49,7 +49,7 @@ enum Mode {
 
 struct Plugin {
     mode: Mode,
-    /// How many there were.
+    /// Number of admissions so far.
     requests: AtomicUsize,
 }
 
@@ -79,7 +79,7 @@ fn normal_reply(admission: &Admission) -> Result<(), Status> {
     Err(Status::denied("the plugin says boo"))
 }
 
-/// Visits entries until there are `wanted`, and checks their values.
+/// Visits `wanted` entries, and checks their values.
 async fn visit(info: &InstanceInfo, page_size: i64, wanted: usize) -> Result<(), Status> {
     let mut values = Vec::new();
     info.visit_metadata(&["some-key"], page_size, |entry| {

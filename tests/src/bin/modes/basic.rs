@@ -1,16 +1,26 @@
-//! The plugin that only calls the host: what is below the loop of admissions.
+//! The basic plugin of the reference's tests: it calls the host but asks for no admissions, so
+//! it cannot use the run loop of the SDK.
 
+use std::io::{self, BufRead as _};
 use std::process::exit;
 use std::time::Duration;
 
-use admission_sdk::connection::{Connection, Severity};
-use anyhow::bail;
+use admission_grpc::TICKET;
+use admission_grpc::admissions_client::AdmissionsClient;
+use admission_grpc::host_client::HostClient;
+use admission_proto::wire::plugin::{LogRequest, ResolveAdmissionRequest};
+use admission_proto::wire::rpc::Status;
+use anyhow::{Context as _, bail};
 use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
+use tonic::Request;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::Endpoint;
 
 use crate::CRASH;
 
-/// How long a stuck plugin lives on after it was told to stop.
+/// How long a stuck plugin lives on after the end of stdin.
 const STUCK: Duration = Duration::from_secs(30);
 
 /// How long after its call a plugin crashes.
@@ -20,18 +30,32 @@ pub(crate) fn run(mode: &str) -> anyhow::Result<()> {
     if mode == "CRASHING_ON_START" {
         exit(CRASH);
     }
-    let runtime = Builder::new_current_thread().enable_time().build()?;
-    runtime.block_on(talk(mode))
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(call_host(mode))
 }
 
-async fn talk(mode: &str) -> anyhow::Result<()> {
-    let connection = Connection::open().await?;
-    // A host that has heard this may stop before it answers, and the mode goes on.
-    let _ = connection.resolve_admission(mode, Ok(())).await;
+async fn call_host(mode: &str) -> anyhow::Result<()> {
+    let (port, ticket) = read_handshake()?;
+    let authenticate = move |mut request: Request<()>| {
+        request.metadata_mut().insert(TICKET, ticket.clone());
+        Ok(request)
+    };
+    let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
+        .connect()
+        .await?;
+    let mut admissions = AdmissionsClient::with_interceptor(channel.clone(), authenticate.clone());
+    let mut host = HostClient::with_interceptor(channel, authenticate);
+
+    let verdict = ResolveAdmissionRequest {
+        admission_id: mode.to_owned(),
+        status: Some(Status::default()),
+    };
+    // The host may stop before it replies. The mode goes on.
+    let _ = admissions.resolve_admission(verdict).await;
     match mode {
-        "WAIT" => connection.ended().await,
+        "WAIT" => end_of_stdin().await?,
         "STUCK_IN_TERMINATION" => {
-            connection.ended().await;
+            end_of_stdin().await?;
             sleep(STUCK).await;
         }
         "CRASHING_AFTER_RPC" => {
@@ -39,12 +63,33 @@ async fn talk(mode: &str) -> anyhow::Result<()> {
             exit(CRASH);
         }
         "LOG_STUFF_AND_EXIT" => {
-            connection.log(Severity::Info, "Info").await?;
-            connection.log(Severity::Warning, "Warning").await?;
-            connection.log(Severity::Error, "Error").await?;
+            for (severity, message) in
+                [("info", "Info"), ("warning", "Warning"), ("error", "Error")]
+            {
+                host.log(LogRequest {
+                    severity: severity.into(),
+                    message: message.into(),
+                })
+                .await?;
+            }
         }
-        numbered if numbered.starts_with("NUM_") => connection.ended().await,
+        numbered if numbered.starts_with("NUM_") => end_of_stdin().await?,
         other => bail!("a basic plugin has no mode {other}"),
     }
+    Ok(())
+}
+
+/// Reads the handshake line. Returns the port and the ticket.
+fn read_handshake() -> anyhow::Result<(u64, AsciiMetadataValue)> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    let fields: serde_json::Value = serde_json::from_str(&line)?;
+    let port = fields["port"].as_u64().context("no port")?;
+    let ticket = fields["ticket"].as_str().context("no ticket")?;
+    Ok((port, ticket.parse()?))
+}
+
+async fn end_of_stdin() -> anyhow::Result<()> {
+    spawn_blocking(|| io::copy(&mut io::stdin().lock(), &mut io::sink())).await??;
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! A plugin with the modes of the reference's tests, over gRPC; for the tests of any host.
+//! A plugin with the modes of the reference's tests, over gRPC, to test any host.
 //!
-//! `modes PLUGIN_ADMISSION <MODE>` is an admission plugin, `modes PLUGIN_BASIC <MODE>` one
-//! that only calls the host.
+//! `modes PLUGIN_ADMISSION <MODE>` is an admission plugin. `modes PLUGIN_BASIC <MODE>` only
+//! calls the host.
 
 mod admission;
 mod basic;
