@@ -84,6 +84,14 @@ impl fmt::Debug for Code {
 ///
 /// A policy returns [`Status::denied`] to deny; any other error code means that the check
 /// failed.
+///
+/// ```
+/// use admission_proto::{Code, Status};
+///
+/// let status = Status::denied("it is not signed");
+/// assert_eq!(status.code, Code::FAILED_PRECONDITION);
+/// assert_eq!(status.to_string(), "it is not signed");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
