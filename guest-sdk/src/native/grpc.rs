@@ -22,7 +22,7 @@ use admission_proto::{Code, Status};
 use http::{HeaderValue, Uri};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::timeout;
 use tracing::subscriber::{NoSubscriber, set_default};
 
@@ -69,7 +69,9 @@ pub(super) fn serve<H: Handler>(
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(RunError::Thread)?;
         let running = run(&handshake, stdin_ended, run_loop, runtime.handle());
-        runtime.block_on(running)
+        // Admissions must be read as fast as they arrive: h2 closes a connection on which too
+        // many small messages are unread.
+        runtime.block_on(unconstrained(running))
     })?;
     let mut ignored = Vec::new();
     while input.read_more(&mut ignored)? {
