@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use admission_host::{
-    Code, JsonRepository, ListMetadata, MetadataFuture, PrpcOptions, PrpcRepository, Repository,
+    Code, ListMetadata, MemoryRepository, MetadataFuture, PrpcOptions, PrpcRepository, Repository,
     Status,
 };
 use anyhow::Context as _;
@@ -34,7 +34,7 @@ pub(crate) fn open(
     timeout: Duration,
 ) -> anyhow::Result<Arc<dyn Repository>> {
     Ok(match metadata {
-        Metadata::File(file) => Arc::new(JsonRepository::from_file(file)?),
+        Metadata::File(file) => Arc::new(MemoryRepository::from_json_file(file)?),
         Metadata::Offline => Arc::new(Offline),
         Metadata::Service(access) => service(access, service_url, timeout)?,
     })

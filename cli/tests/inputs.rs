@@ -86,7 +86,7 @@ fn a_broken_line_is_named_by_file_and_line() {
     assert_eq!(
         refusal(&folder, &["--pins", "good", "--metadata", "meta.json"]),
         "error: meta.json:2:14: not a metadata file\n  caused by: invalid type: integer `3`, \
-         expected a list of instances\n"
+         expected a sequence\n"
     );
 }
 

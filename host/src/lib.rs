@@ -58,8 +58,8 @@ pub use host::{Host, HostOptions};
 pub use log::LogLevel;
 pub use plugin::{IgnoredInput, MAX_GRACE, Plugin, PluginOptions, PluginState, Promise};
 pub use repository::{
-    JsonRepository, JsonRepositoryError, ListMetadata, MemoryRepository, MetadataFuture,
-    MetadataPage, PrpcOptions, PrpcRepository, PrpcRepositoryError, Repository, TokenError,
+    ListMetadata, MemoryRepository, MetadataFileError, MetadataFuture, MetadataPage, PrpcOptions,
+    PrpcRepository, PrpcRepositoryError, Repository, TokenError,
 };
 pub use source::Source;
 pub use transport::native::{NativeCommand, guard};

@@ -1,4 +1,4 @@
-//! Where the metadata of package instances comes from.
+//! Sources of metadata about package instances.
 
 mod json;
 mod memory;
@@ -12,7 +12,7 @@ use admission_proto::{
     Code, HashMode, InstanceMetadata, ObjectRef, Pin, Status, validate_package_name,
 };
 
-pub use json::{JsonRepository, JsonRepositoryError};
+pub use json::MetadataFileError;
 pub use memory::MemoryRepository;
 pub use prpc::{PrpcOptions, PrpcRepository, PrpcRepositoryError, TokenError};
 
@@ -20,49 +20,53 @@ pub use prpc::{PrpcOptions, PrpcRepository, PrpcRepositoryError, TokenError};
 pub type MetadataFuture<'a> =
     StdPin<Box<dyn Future<Output = Result<MetadataPage, Status>> + Send + 'a>>;
 
-/// Answers what a plugin asks about the instance that it judges.
+/// Answers the metadata calls of plugins.
 ///
-/// Implemented by whoever embeds the host. At most 8 calls of one plugin are under
-/// way at once, none of them the same as another; a call is dropped when the checks
-/// that wait for it have ended.
+/// An embedder may implement it. The host has at most 8 calls of one plugin in progress at
+/// a time, and merges identical ones. It drops the future of a call when the checks that
+/// wait for it have ended.
 ///
-/// A page may be of any size: the host hands it on in pages that fit a frame and have
-/// no more entries than the plugin wants. When a plugin takes its time over that, the
-/// repository may be asked for the same page again.
+/// A page may be of any size: the host splits it into pages that fit a frame and have no
+/// more entries than the plugin asked for. It may ask for the same page again when a plugin
+/// reads slowly.
 pub trait Repository: Send + Sync {
     /// Lists metadata, the most recently attached first.
     ///
     /// # Errors
     ///
-    /// The plugin gets the [`Status`] as it is, within what every wire can say: a code that
-    /// gRPC does not define is UNKNOWN, a message is cut after 2 KiB, and details of more
-    /// than 4 KiB are dropped, which the message then says.
+    /// The plugin gets the [`Status`] unchanged, within the limits of the wires: a code that
+    /// gRPC does not define becomes UNKNOWN, a message is truncated to 2 KiB, and details of
+    /// more than 4 KiB are dropped, which the message then says.
     fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_>;
 }
 
-/// What a plugin asks for. Nothing in it is validated.
+/// A request for metadata, as the plugin made it: no field is validated.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct ListMetadata {
-    /// The service that has the package: the host's, or the check's own.
+    /// URL of the service that has the package: the host's, or that of the check.
     pub service_url: String,
     /// Name of the package.
     pub package: String,
     /// The instance.
     pub instance: ObjectRef,
-    /// Which entries; empty asks for all.
+    /// Keys of the entries to list; empty for all.
     pub keys: Vec<String>,
-    /// Most entries in the answer; zero or less leaves it to the repository.
+    /// Maximum number of entries in the page; the repository chooses if it is 0 or negative.
     pub page_size: i32,
-    /// Where to go on: empty, or the `next_page_token` of the page before.
+    /// Empty for the first page, otherwise the `next_page_token` of the page before.
     pub page_token: String,
 }
 
 impl ListMetadata {
-    /// Reads what is asked about, and refuses what the service would refuse.
+    /// Parses package and instance.
+    ///
+    /// # Errors
+    ///
+    /// INVALID_ARGUMENT, as from the service.
     fn pin(&self) -> Result<Pin, Status> {
-        let bad = |what: &str, error: &dyn fmt::Display| {
-            Status::new(Code::INVALID_ARGUMENT, format!("bad '{what}': {error}"))
+        let bad = |field: &str, error: &dyn fmt::Display| {
+            Status::new(Code::INVALID_ARGUMENT, format!("bad '{field}': {error}"))
         };
         validate_package_name(&self.package).map_err(|error| bad("package", &error))?;
         let instance = &self.instance;
@@ -73,7 +77,7 @@ impl ListMetadata {
             .and_then(|id| Pin::new(&self.package, &id).map_err(|error| bad("instance", &error)))
     }
 
-    /// Estimates what it holds, in bytes.
+    /// Returns the approximate number of bytes that it holds.
     pub(crate) fn size(&self) -> usize {
         let keys = self.keys.iter();
         let keys: usize = keys.map(|key| key.len() + size_of::<String>()).sum();
@@ -92,7 +96,7 @@ impl ListMetadata {
 pub struct MetadataPage {
     /// The entries, the most recently attached first.
     pub metadata: Vec<InstanceMetadata>,
-    /// Asks for the page that follows; empty on the last one.
+    /// Token for the next page; empty on the last one.
     pub next_page_token: String,
 }
 

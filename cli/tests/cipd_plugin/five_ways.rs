@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use conformance::modes::native;
 use conformance::repositories::{Scripted, entries};
 use conformance::{
-    Code, Detail, ErrorKind, GRACE, Host, InstanceMetadata, JsonRepository, MemoryRepository,
-    MetadataPage, NativeCommand, Pin, Plugin, PluginOptions, Source, Status, Wire, guarded, host,
-    host_with, options, pin,
+    Code, Detail, ErrorKind, GRACE, Host, InstanceMetadata, MemoryRepository, MetadataPage,
+    NativeCommand, Pin, Plugin, PluginOptions, Source, Status, Wire, guarded, host, host_with,
+    options, pin,
 };
 
 use crate::demo;
@@ -83,7 +83,8 @@ fn entry(n: u64) -> InstanceMetadata {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_example_policy_judges_the_same_by_every_way() {
     guarded(async {
-        let metadata = JsonRepository::from_file(demo::folder().join("metadata.json")).unwrap();
+        let metadata =
+            MemoryRepository::from_json_file(demo::folder().join("metadata.json")).unwrap();
         let outcomes = by_every_way(&host_with(metadata), "wasm-policy", &demo::pins()).await;
         let denied = outcomes.iter().flatten().count();
         assert!(0 < denied && denied < outcomes.len(), "{outcomes:?}");

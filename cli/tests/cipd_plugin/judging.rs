@@ -5,8 +5,8 @@ use std::sync::Arc;
 use conformance::modes::native;
 use conformance::repositories::{Counted, Failing, Scripted, Stuck, entries};
 use conformance::{
-    Code, Detail, ErrorKind, GRACE, Host, JsonRepository, MetadataPage, Pin, Plugin, Status, Wire,
-    eventually, host, host_with, options, pin,
+    Code, Detail, ErrorKind, GRACE, Host, MemoryRepository, MetadataPage, Pin, Plugin, Status,
+    Wire, eventually, host, host_with, options, pin,
 };
 
 use crate::demo;
@@ -33,7 +33,7 @@ over_both_wires! {
     async fn the_example_policy_judges_as_it_does_without_it(wire: Wire) {
         let pins = demo::pins();
         for inner in Inner::BOTH {
-            let metadata = JsonRepository::from_file(demo::folder().join("metadata.json")).unwrap();
+            let metadata = MemoryRepository::from_json_file(demo::folder().join("metadata.json")).unwrap();
             let outcomes = both(&host_with(metadata), (inner, wire), "wasm-policy", &pins).await;
             let denied = outcomes.iter().flatten().count();
             assert!(0 < denied && denied < outcomes.len(), "{outcomes:?}");

@@ -1,147 +1,122 @@
 //! Metadata read from a JSON file.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use admission_proto::{
-    InstanceMetadata, MetadataError, Pin, PinError, validate_content_type, validate_metadata_key,
+    InstanceMetadata, Pin, PinError, validate_content_type, validate_metadata_key,
     validate_metadata_value,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::Deserialize;
 
-use super::{ListMetadata, MemoryRepository, MetadataFuture, Repository};
+use super::MemoryRepository;
 
-/// A repository whose contents are a JSON file, read once:
-///
-/// ```json
-/// {"instances": [{
-///   "package": "infra/tools/cipd/linux-amd64",
-///   "instance_id": "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC",
-///   "metadata": [{
-///     "key": "allowed-sha256",
-///     "value": "a948904f2f0f479b8f8197694b30184b0d2ed1c1cd2a1ec0fb85d299a192a447",
-///     "content_type": "text/plain",
-///     "attached_by": "user:signer@example.com",
-///     "attached_ts": "2026-01-02T03:04:05Z"
-///   }]
-/// }]}
-/// ```
-///
-/// A value that is not text stands in `value_base64` instead of `value`. Everything
-/// but key and value may be left out.
-#[derive(Debug, Clone)]
-pub struct JsonRepository(MemoryRepository);
-
-/// Why a JSON file is not a repository.
+/// A metadata file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum JsonRepositoryError {
+pub enum MetadataFileError {
     /// The file cannot be read.
     #[error("cannot read the metadata file `{}`", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The file is not of the form described at [`JsonRepository`].
+    /// The contents do not have the form described at [`MemoryRepository::from_json_file`].
     #[error("{}:{line}:{column}: not a metadata file", path.display())]
     Invalid {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Line on which the fault was noticed, from 1.
+        /// Line at which parsing stopped, from 1.
         line: usize,
-        /// Column there, from 1.
+        /// Column at which parsing stopped, from 1.
         column: usize,
-        /// What is wrong.
+        /// What is wrong there.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
-impl JsonRepository {
-    /// Reads a file.
+impl MemoryRepository {
+    /// Reads a repository from a JSON file:
+    ///
+    /// ```json
+    /// {"instances": [{
+    ///   "package": "infra/tools/cipd/linux-amd64",
+    ///   "instance_id": "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC",
+    ///   "metadata": [{
+    ///     "key": "allowed-sha256",
+    ///     "value": "a948904f2f0f479b8f8197694b30184b0d2ed1c1cd2a1ec0fb85d299a192a447",
+    ///     "content_type": "text/plain",
+    ///     "attached_by": "user:signer@example.com",
+    ///     "attached_ts": "2026-01-02T03:04:05Z"
+    ///   }]
+    /// }]}
+    /// ```
+    ///
+    /// A value that is not text is given as `value_base64` instead of `value`. Of an entry,
+    /// only key and value are required.
     ///
     /// # Errors
     ///
-    /// [`JsonRepositoryError`], which names the file and the place in it.
-    #[expect(clippy::disallowed_methods, reason = "this repository is a file")]
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, JsonRepositoryError> {
+    /// [`MetadataFileError`], which names the file and the position in it.
+    #[expect(clippy::disallowed_methods, reason = "the metadata is in a file")]
+    pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self, MetadataFileError> {
         let path = path.as_ref();
-        let json = std::fs::read(path).map_err(|source| JsonRepositoryError::Read {
+        let json = std::fs::read(path).map_err(|source| MetadataFileError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&json, path)
-    }
-
-    /// Reads instance by instance, so that a large file is not in memory twice over.
-    fn parse(json: &[u8], path: &Path) -> Result<Self, JsonRepositoryError> {
-        let document: Document =
-            serde_json::from_slice(json).map_err(|error| JsonRepositoryError::Invalid {
-                path: path.to_owned(),
-                line: error.line(),
-                column: error.column(),
-                source: without_place(&error).into(),
-            })?;
-        Ok(Self(document.instances.0))
+        parse(&json, path)
     }
 }
 
-impl Repository for JsonRepository {
-    fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
-        self.0.list_metadata(request)
+fn parse(json: &[u8], path: &Path) -> Result<MemoryRepository, MetadataFileError> {
+    let file: MetadataFile =
+        serde_json::from_slice(json).map_err(|error| MetadataFileError::Invalid {
+            path: path.to_owned(),
+            line: error.line(),
+            column: error.column(),
+            source: without_position(&error).into(),
+        })?;
+    let mut repository = MemoryRepository::new();
+    for Instance { pin, metadata } in file.instances {
+        repository.insert(&pin, metadata.into_iter().map(|entry| entry.0).collect());
     }
+    Ok(repository)
 }
 
-#[derive(serde::Deserialize)]
+/// Returns the error's text without the position, which [`MetadataFileError`] shows in front.
+fn without_position(error: &serde_json::Error) -> String {
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    let text = error.to_string();
+    text.strip_suffix(&position)
+        .map(str::to_owned)
+        .unwrap_or(text)
+}
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
-    instances: Instances,
+struct MetadataFile {
+    instances: Vec<Instance>,
 }
 
-struct Instances(MemoryRepository);
-
-impl<'de> Deserialize<'de> for Instances {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(InstancesVisitor)
-    }
-}
-
-struct InstancesVisitor;
-
-impl<'de> Visitor<'de> for InstancesVisitor {
-    type Value = Instances;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of instances")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Instances, A::Error> {
-        let mut repository = MemoryRepository::new();
-        while let Some(Instance { pin, metadata }) = list.next_element()? {
-            repository.insert(&pin, metadata.into_iter().map(|entry| entry.0).collect());
-        }
-        Ok(Instances(repository))
-    }
-}
-
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 #[serde(try_from = "RawInstance")]
 struct Instance {
     pin: Pin,
     metadata: Vec<Entry>,
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 #[serde(try_from = "RawEntry")]
 struct Entry(InstanceMetadata);
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawInstance {
     package: String,
@@ -150,7 +125,7 @@ struct RawInstance {
     metadata: Vec<Entry>,
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawEntry {
     key: String,
@@ -161,19 +136,6 @@ struct RawEntry {
     #[serde(default)]
     attached_by: String,
     attached_ts: Option<String>,
-}
-
-/// What is wrong with a metadata entry.
-#[derive(Debug, thiserror::Error)]
-enum EntryError {
-    #[error(transparent)]
-    Metadata(#[from] MetadataError),
-    #[error("exactly one of `value` and `value_base64` is needed")]
-    Value,
-    #[error("`value_base64` is not base64: {0}")]
-    Base64(#[from] base64::DecodeError),
-    #[error("`attached_ts` is not an RFC 3339 time in UTC: {0:?}")]
-    Time(String),
 }
 
 impl TryFrom<RawInstance> for Instance {
@@ -188,45 +150,42 @@ impl TryFrom<RawInstance> for Instance {
 }
 
 impl TryFrom<RawEntry> for Entry {
-    type Error = EntryError;
+    type Error = Box<dyn Error>;
 
-    fn try_from(raw: RawEntry) -> Result<Self, EntryError> {
+    fn try_from(raw: RawEntry) -> Result<Self, Box<dyn Error>> {
         validate_metadata_key(&raw.key)?;
         let value = match (raw.value, raw.value_base64) {
             (Some(text), None) => text.into_bytes(),
-            (None, Some(base64)) => BASE64_STANDARD.decode(base64)?,
-            _ => return Err(EntryError::Value),
+            (None, Some(base64)) => BASE64_STANDARD
+                .decode(base64)
+                .map_err(|error| format!("`value_base64` is not base64: {error}"))?,
+            _ => return Err("exactly one of `value` and `value_base64` is needed".into()),
         };
         validate_metadata_value(&value)?;
         validate_content_type(&raw.content_type)?;
         let mut entry = InstanceMetadata::new(raw.key, value);
         entry.content_type = raw.content_type;
         entry.attached_by = raw.attached_by;
-        entry.attached_ts = raw.attached_ts.map(read_time).transpose()?;
+        entry.attached_ts = raw.attached_ts.map(|text| parse_time(&text)).transpose()?;
         Ok(Self(entry))
     }
 }
 
-fn read_time(text: String) -> Result<SystemTime, EntryError> {
-    humantime::parse_rfc3339(&text).map_err(|_| EntryError::Time(text))
-}
-
-/// Returns the error's text without the place, which ours gives in front.
-fn without_place(error: &serde_json::Error) -> String {
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    let text = error.to_string();
-    text.strip_suffix(&place).map(str::to_owned).unwrap_or(text)
+fn parse_time(text: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339(text)
+        .map_err(|_| format!("`attached_ts` is not an RFC 3339 time in UTC: {text:?}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{ListMetadata, Repository as _};
     use super::*;
 
     const PACKAGE: &str =
         r#""package": "a/b", "instance_id": "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC""#;
 
-    fn parse(json: &str) -> Result<JsonRepository, JsonRepositoryError> {
-        JsonRepository::parse(json.as_bytes(), Path::new("m.json"))
+    fn parse(json: &str) -> Result<MemoryRepository, MetadataFileError> {
+        super::parse(json.as_bytes(), Path::new("m.json"))
     }
 
     fn error(json: &str) -> String {
@@ -264,7 +223,7 @@ mod tests {
     fn every_fault_names_its_line() {
         assert_eq!(
             error("{\n\"instances\": 3}"),
-            "m.json:2:14: not a metadata file: invalid type: integer `3`, expected a list of instances"
+            "m.json:2:14: not a metadata file: invalid type: integer `3`, expected a sequence"
         );
         assert_eq!(
             error("{"),
