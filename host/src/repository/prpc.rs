@@ -1,47 +1,39 @@
-//! Metadata of the real service, asked over pRPC: gRPC's unary calls over HTTP/1.
+//! Metadata of a CIPD service, over pRPC: unary gRPC calls over HTTP/1.
 
-mod body;
-mod exchange;
-mod html;
+mod client;
+mod codec;
 mod options;
-mod oversize;
-mod request;
-mod response;
 mod retry;
 mod service_url;
-mod tokens;
+mod token;
 
 use std::fmt;
 use std::time::Duration;
 
 use admission_proto::{Code, Status, escape};
-use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{ListMetadata, MetadataFuture, MetadataPage, Repository};
-use exchange::Connection;
-use retry::{Budget, Failure};
-use tokens::{Token, Tokens};
+use client::Client;
+use retry::{Failure, RetryBudget, backoff};
+use token::{Token, TokenCache};
 
 pub use options::{PrpcOptions, PrpcRepositoryError};
-pub use tokens::TokenError;
+pub use token::TokenError;
 
-/// The binary encoding, of requests and of responses.
-const MEDIA_TYPE: &str = "application/prpc; encoding=binary";
-
-/// The repository of a CIPD service, which is asked anew for each listing.
+/// The repository of a CIPD service. Caches no metadata.
 ///
-/// What may pass, such as a connection that breaks or a service that is overloaded, is
-/// tried again with growing pauses until the deadline; while nothing succeeds, all calls
-/// together have a limited number of retries. Needs a tokio runtime with its I/O and time
-/// drivers on, as a host has. Drop the future of a call to cancel it.
+/// Retries transient errors, such as a broken connection or an overloaded service, with
+/// growing pauses until the deadline. All calls together have a limited number of retries
+/// until one succeeds. Needs a tokio runtime with its I/O and time drivers enabled, as a
+/// host has. Drop the future of a call to cancel it.
 ///
-/// It answers for its own service: a request that names another one is refused with
-/// PERMISSION_DENIED, and one that names none is for its own.
+/// Answers for its own service only: a request that names another service is
+/// PERMISSION_DENIED, one that names none is accepted.
 ///
-/// TLS trusts what the system trusts, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name in
-/// its place. A redirect is not followed. A token is sent over
-/// https, or to this machine, only.
+/// TLS trusts the root certificates of the system, or those that `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` name instead. Redirects are not followed. A token is sent over https or to
+/// this machine only.
 ///
 /// ```no_run
 /// # fn example() -> Result<(), admission_host::PrpcRepositoryError> {
@@ -53,112 +45,112 @@ const MEDIA_TYPE: &str = "application/prpc; encoding=binary";
 /// # }
 /// ```
 pub struct PrpcRepository {
-    connection: Connection,
-    tokens: Option<Tokens>,
+    client: Client,
+    tokens: Option<TokenCache>,
     deadline: Duration,
-    budget: Budget,
+    budget: RetryBudget,
 }
 
 impl PrpcRepository {
-    /// Creates a repository, and connects to nothing.
+    /// Creates a repository. Does not connect.
     ///
     /// # Errors
     ///
-    /// [`PrpcRepositoryError`] if the options make no sense.
+    /// [`PrpcRepositoryError`] if an option is invalid.
     pub fn new(options: PrpcOptions) -> Result<Self, PrpcRepositoryError> {
         Ok(Self {
-            connection: Connection::new(&options)?,
-            tokens: options.tokens.map(Tokens::new),
+            client: Client::new(&options)?,
+            tokens: options.tokens,
             deadline: options.deadline,
-            budget: Budget::new(),
+            budget: RetryBudget::new(),
         })
     }
 
     async fn list(&self, request: ListMetadata) -> Result<MetadataPage, Status> {
-        let service = self.connection.url();
-        if !request.service_url.is_empty() && !service.is(&request.service_url) {
-            let text = format!("this repository is that of {service} alone");
+        let url = &self.client.url;
+        if !request.service_url.is_empty() && !url.is(&request.service_url) {
+            let text = format!("this repository answers for {url} only");
             return Err(Status::new(Code::PERMISSION_DENIED, text));
         }
-        // The service may stumble over a digest of a wrong length rather than refuse it.
+        // The service may fail on a digest of a wrong length instead of refusing it.
         request.pin()?;
+        let request = codec::encode(request);
         let deadline = Instant::now() + self.deadline;
-        self.ask_until(deadline, request::encode(request)).await
-    }
-
-    /// Asks again and again, until there is no time to ask once more.
-    async fn ask_until(&self, deadline: Instant, request: Bytes) -> Result<MetadataPage, Status> {
-        let mut last = None;
+        let mut last_error = None;
         let mut failures = 0;
-        let mut refused = false;
+        let mut rejected_token = None;
         loop {
-            let token = self.token(deadline).await?;
-            let left = deadline.saturating_duration_since(Instant::now());
-            let asking = self.connection.ask(request.clone(), token.as_ref(), left);
-            let Ok(asked) = timeout_at(deadline, asking).await else {
-                return Err(self.too_late(last));
+            let token = self.token(rejected_token.as_ref(), deadline).await?;
+            let time_left = deadline.saturating_duration_since(Instant::now());
+            let call = self.client.call(request.clone(), token.as_ref(), time_left);
+            let Ok(result) = timeout_at(deadline, call).await else {
+                return Err(self.deadline_exceeded(last_error));
             };
-            let Failure { status, retry } = match asked {
+            let Failure {
+                status,
+                retry_after,
+            } = match result {
                 Ok(page) => {
-                    self.budget.earn();
+                    self.budget.deposit();
                     return Ok(page);
                 }
                 Err(failure) => failure,
             };
-            if status.code == Code::UNAUTHENTICATED
-                && let (Some(tokens), Some(token), false) = (&self.tokens, &token, refused)
-            {
-                // It may have ended before its time. A second one has not.
-                refused = true;
-                tokens.refused(token);
-                last = Some(status);
+            if status.code == Code::UNAUTHENTICATED && token.is_some() && rejected_token.is_none() {
+                // It may have expired early. A second one has not.
+                rejected_token = token;
+                last_error = Some(status);
                 continue;
             }
-            failures += 1;
-            let Some(pause) = retry.pause(failures, rand::random()) else {
-                // A service that says no is up.
-                self.budget.earn();
+            let Some(retry_after) = retry_after else {
+                // The service is up.
+                self.budget.deposit();
                 return Err(status);
             };
-            if !self.budget.take() {
+            if !self.budget.withdraw() {
                 return Err(status);
             }
-            let url = self.connection.url();
+            failures += 1;
+            let pause = backoff(failures).max(retry_after);
             let (code, error) = (status.code, escape(&status.message));
-            tracing::warn!(%url, %code, %error, ?pause, "the CIPD service failed, and is asked again");
-            last = Some(status);
+            tracing::warn!(%url, %code, %error, ?pause, "the CIPD service failed, retrying");
+            last_error = Some(status);
             if pause >= deadline.saturating_duration_since(Instant::now()) {
-                return Err(self.too_late(last));
+                return Err(self.deadline_exceeded(last_error));
             }
             sleep(pause).await;
         }
     }
 
-    async fn token(&self, deadline: Instant) -> Result<Option<Token>, Status> {
+    async fn token(
+        &self,
+        rejected: Option<&Token>,
+        deadline: Instant,
+    ) -> Result<Option<Token>, Status> {
         let Some(tokens) = &self.tokens else {
             return Ok(None);
         };
-        let url = self.connection.url();
-        match timeout_at(deadline, tokens.get()).await {
+        let url = &self.client.url;
+        match timeout_at(deadline, tokens.get(rejected)).await {
             Ok(Ok(token)) => Ok(Some(token)),
-            Ok(Err(error)) => {
-                let text = format!("cannot get a token for the CIPD service {url}: {error}");
-                Err(Status::new(Code::UNAUTHENTICATED, text))
-            }
-            Err(_) => {
-                let deadline = self.deadline;
-                let text =
-                    format!("there was no token for the CIPD service {url} within {deadline:?}");
-                Err(Status::new(Code::DEADLINE_EXCEEDED, text))
-            }
+            Ok(Err(error)) => Err(Status::new(
+                Code::UNAUTHENTICATED,
+                format!("cannot get a token for the CIPD service {url}: {error}"),
+            )),
+            Err(_) => Err(Status::new(
+                Code::DEADLINE_EXCEEDED,
+                format!(
+                    "there was no token for the CIPD service {url} within {:?}",
+                    self.deadline
+                ),
+            )),
         }
     }
 
-    fn too_late(&self, last: Option<Status>) -> Status {
-        let url = self.connection.url();
-        let deadline = self.deadline;
+    fn deadline_exceeded(&self, last_error: Option<Status>) -> Status {
+        let (url, deadline) = (&self.client.url, self.deadline);
         let mut text = format!("the CIPD service {url} did not answer within {deadline:?}");
-        if let Some(Status { code, message, .. }) = last {
+        if let Some(Status { code, message, .. }) = last_error {
             text += &format!("; the last error was {code}: {message}");
         }
         Status::new(Code::DEADLINE_EXCEEDED, text)
@@ -174,7 +166,7 @@ impl Repository for PrpcRepository {
 impl fmt::Debug for PrpcRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PrpcRepository")
-            .field("service_url", &self.connection.url().to_string())
+            .field("service_url", &self.client.url.to_string())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }
