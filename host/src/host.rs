@@ -194,6 +194,7 @@ impl Host {
         self.start_close(grace);
         let cores: Vec<_> = self.plugins().iter().filter_map(Weak::upgrade).collect();
         join_all(cores.iter().map(|core| core.life.exit())).await;
+        #[cfg(feature = "grpc")]
         self.0.services.grpc.stopped().await;
     }
 
@@ -206,6 +207,7 @@ impl Host {
         }
         drop(plugins);
         // After the plugins: each of them still needs the server to finish.
+        #[cfg(feature = "grpc")]
         self.0.services.grpc.close();
     }
 

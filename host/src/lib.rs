@@ -6,11 +6,12 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use admission_host::{Component, Host, HostOptions, Pin};
+//! use admission_host::{Host, HostOptions, NativeCommand, Pin};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let host = Host::new(HostOptions::new(tokio::runtime::Handle::current()));
-//! let plugin = host.plugin(Component::from_file("policy.wasm"));
+//! // With the feature `wasm`, a `Component` can be passed instead.
+//! let plugin = host.plugin(NativeCommand::new(["./policy"]));
 //! let pin: Pin = "infra/tools/cipd/linux-amd64:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC".parse()?;
 //! // Fails closed: a pin that was denied, or that could not be judged, is an error.
 //! plugin.check_admission(&pin).await?;
@@ -18,6 +19,16 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! All are enabled by default. Without any, the host runs native plugins over stdio and takes
+//! metadata from memory, from a JSON file, or from the embedder.
+//!
+//! - `wasm`: components, `Component`. Compiles wasmtime with Cranelift.
+//! - `grpc`: native plugins with [`Wire::Grpc`], which fail to launch without it. Compiles tonic
+//!   and hyper.
+//! - `prpc`: metadata of a CIPD service, `PrpcRepository`. Compiles reqwest and rustls.
 //!
 //! # Containment
 //!
@@ -58,10 +69,12 @@ pub use host::{Host, HostOptions};
 pub use log::LogLevel;
 pub use plugin::{IgnoredInput, MAX_GRACE, Plugin, PluginOptions, PluginState, Promise};
 pub use repository::{
-    ListMetadata, MemoryRepository, MetadataFileError, MetadataFuture, MetadataPage, PrpcOptions,
-    PrpcRepository, PrpcRepositoryError, Repository, TokenError,
+    ListMetadata, MemoryRepository, MetadataFileError, MetadataFuture, MetadataPage, Repository,
 };
+#[cfg(feature = "prpc")]
+pub use repository::{PrpcOptions, PrpcRepository, PrpcRepositoryError, TokenError};
 pub use source::Source;
 pub use transport::native::{NativeCommand, guard};
+#[cfg(feature = "wasm")]
 pub use transport::wasm::Component;
 pub use transport::{Exit, Wire};

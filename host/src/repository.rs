@@ -2,6 +2,7 @@
 
 mod json;
 mod memory;
+#[cfg(feature = "prpc")]
 mod prpc;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use admission_proto::{
 
 pub use json::MetadataFileError;
 pub use memory::MemoryRepository;
+#[cfg(feature = "prpc")]
 pub use prpc::{PrpcOptions, PrpcRepository, PrpcRepositoryError, TokenError};
 
 /// The future of one page of metadata.

@@ -1,5 +1,6 @@
 //! The host's side of the exchange with one connected plugin.
 
+#[cfg(feature = "grpc")]
 pub(crate) mod grpc;
 mod listing;
 pub(crate) mod stdio;
@@ -94,6 +95,7 @@ pub(crate) enum Event {
     /// The plugin asks for metadata.
     MetadataCall(MetadataCall),
     /// The plugin cancelled a metadata call.
+    #[cfg(feature = "grpc")]
     CallCancelled {
         /// Names the call.
         call_id: u64,

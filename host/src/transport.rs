@@ -2,6 +2,7 @@
 
 pub(crate) mod native;
 pub(crate) mod stderr;
+#[cfg(feature = "wasm")]
 pub(crate) mod wasm;
 
 use std::fmt;
@@ -146,6 +147,7 @@ pub(crate) enum LaunchError {
     Server(Arc<io::Error>),
     /// The plugin was closed while it was being launched.
     #[error("failed to launch the plugin: it was closed meanwhile")]
+    #[cfg(feature = "wasm")]
     Cancelled,
     /// The system did not start the executable.
     #[error("failed to launch the plugin: {words}")]
@@ -164,6 +166,7 @@ pub(crate) enum LaunchError {
         source: io::Error,
     },
     /// The file of a component cannot be read.
+    #[cfg(feature = "wasm")]
     #[error("failed to launch the plugin: cannot read the component `{}`", path.display())]
     ComponentFile {
         /// The file.
@@ -172,9 +175,11 @@ pub(crate) enum LaunchError {
         source: io::Error,
     },
     /// The component cannot be compiled or run.
+    #[cfg(feature = "wasm")]
     #[error("failed to launch the plugin: {0}")]
     Component(String),
     /// The component imports what no component is granted.
+    #[cfg(feature = "wasm")]
     #[error(
         "failed to launch the plugin: the component imports what is not part of WASI 0.2: {}",
         names.join(", ")
@@ -189,6 +194,7 @@ impl LaunchError {
     /// Returns the error's kind.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
+            #[cfg(feature = "wasm")]
             Self::Imports { .. } => ErrorKind::Import,
             _ => ErrorKind::Launch,
         }

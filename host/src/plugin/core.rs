@@ -14,6 +14,7 @@ use super::life::Life;
 use crate::error::{Failure, PluginError};
 use crate::log::LogLevel;
 use crate::repository::Repository;
+#[cfg(feature = "grpc")]
 use crate::session::grpc::Server;
 use crate::transport::Launcher;
 
@@ -37,6 +38,7 @@ pub(crate) struct Core {
 pub(crate) struct Services {
     pub(crate) settings: Settings,
     /// Serves the plugins that speak gRPC.
+    #[cfg(feature = "grpc")]
     pub(crate) grpc: Server,
     /// Set when the host is closed: no plugin is launched any more.
     pub(crate) closed: AtomicBool,
@@ -82,6 +84,7 @@ impl Core {
 impl Services {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
+            #[cfg(feature = "grpc")]
             grpc: Server::new(settings.runtime.clone()),
             settings,
             closed: AtomicBool::new(false),

@@ -1,5 +1,7 @@
 //! Launching a plugin and opening the session with it.
 
+#[cfg(not(feature = "grpc"))]
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,6 +11,7 @@ use super::close::grace_over;
 use super::core::Core;
 use super::events::PluginEvents;
 use super::running::Running;
+#[cfg(feature = "grpc")]
 use crate::session::grpc::GrpcSession;
 use crate::session::stdio::StdioSession;
 use crate::session::{Session, SessionEvents};
@@ -35,6 +38,12 @@ pub(super) async fn launch(core: &Arc<Core>) -> Result<Running, LaunchError> {
             let session = StdioSession::new(stdin, stdout, hello, session_events);
             (Box::new(session), launched.process)
         }
+        #[cfg(not(feature = "grpc"))]
+        Wire::Grpc => {
+            let error = "admission-host was built without its feature `grpc`";
+            return Err(LaunchError::Server(Arc::new(io::Error::other(error))));
+        }
+        #[cfg(feature = "grpc")]
         Wire::Grpc => {
             // Before the plugin is started: it needs a server, and its ticket is valid when
             // it first reads it.

@@ -142,6 +142,7 @@ impl Serving<'_> {
                         self.fail_session(error);
                     }
                 }
+                #[cfg(feature = "grpc")]
                 Event::CallCancelled { call_id } => self.calls.end(call_id),
                 Event::OutputEnded { text } => {
                     let since = Instant::now();
