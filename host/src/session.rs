@@ -56,10 +56,6 @@ pub(crate) trait Session: Send {
     /// ends stdin.
     fn finish(&mut self);
 
-    /// Discards what the plugin sends from now on. Its output is still read, so that the
-    /// plugin does not block.
-    fn ignore_output(&mut self);
-
     /// Tells the session that the process has exited.
     fn process_exited(&mut self);
 

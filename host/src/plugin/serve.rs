@@ -139,7 +139,7 @@ impl Serving<'_> {
                 Event::MetadataCall(call) => {
                     let session = &mut *self.plugin.session;
                     if let Err(error) = self.calls.accept(call, self.core, session) {
-                        self.fail_session(error);
+                        self.fail(error.kind, error.text);
                     }
                 }
                 #[cfg(feature = "grpc")]
@@ -152,7 +152,7 @@ impl Serving<'_> {
                         text,
                     });
                 }
-                Event::Failed(error) => self.fail_session(error),
+                Event::Failed(error) => self.fail(error.kind, error.text),
             }
         }
         self.events = events;
@@ -170,7 +170,8 @@ impl Serving<'_> {
                 protocol_version,
                 "unknown admission plugin protocol"
             );
-            self.fail_session(SessionError::version(protocol_version));
+            let error = SessionError::version(protocol_version);
+            self.fail(error.kind, error.text);
         } else if self.core.life.connect(Instant::now()) {
             tracing::debug!(plugin, plugin_version, "using deployment admission plugin");
             self.connected = true;
@@ -243,13 +244,8 @@ impl Serving<'_> {
         self.fail(ErrorKind::Crash, text);
     }
 
-    fn fail_session(&mut self, error: SessionError) {
-        self.plugin.session.ignore_output();
-        self.fail(error.kind, error.text);
-    }
-
     /// Ends the plugin's life with an error while the plugin runs.
-    fn fail(&mut self, kind: ErrorKind, text: impl Into<String>) {
+    fn fail(&self, kind: ErrorKind, text: impl Into<String>) {
         let error = PluginError::from(self.failure(kind, text.into(), None));
         let plugin = &*self.core.name;
         if self.core.life.fail(&error, Instant::now() + MAX_GRACE) {

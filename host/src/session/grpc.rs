@@ -162,8 +162,6 @@ impl Session for GrpcSession {
 
     /// Does nothing: the end of the plugin's life ends verdicts and metadata calls, and log
     /// lines are logged until the plugin exits.
-    fn ignore_output(&mut self) {}
-
     fn process_exited(&mut self) {
         self.stdin = None;
         // Whoever presents the ticket from now on is another process.

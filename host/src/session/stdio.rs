@@ -179,10 +179,6 @@ impl Session for StdioSession {
         self.finishing = true;
     }
 
-    fn ignore_output(&mut self) {
-        self.inbox.ignore();
-    }
-
     fn process_exited(&mut self) {
         self.close_stdin();
         self.finishing = true;

@@ -73,8 +73,6 @@ impl Session for Replies {
 
     fn finish(&mut self) {}
 
-    fn ignore_output(&mut self) {}
-
     fn process_exited(&mut self) {}
 }
 
