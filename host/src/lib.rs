@@ -61,7 +61,8 @@ mod source;
 mod transport;
 
 pub use admission_proto::{
-    Code, Detail, HashAlgo, InstanceId, InstanceMetadata, ObjectRef, Pin, PinError, Status,
+    Code, Detail, HashAlgo, InstanceId, InstanceMetadata, MetadataPage, ObjectRef, Pin, PinError,
+    ServiceUrl, ServiceUrlError, Status,
 };
 pub use error::{CheckError, PluginError};
 pub use error_kind::ErrorKind;
@@ -69,7 +70,7 @@ pub use host::{Host, HostOptions};
 pub use log::LogLevel;
 pub use plugin::{IgnoredInput, MAX_GRACE, Plugin, PluginOptions, PluginState, Promise};
 pub use repository::{
-    ListMetadata, MemoryRepository, MetadataFileError, MetadataFuture, MetadataPage, Repository,
+    ListMetadata, MemoryRepository, MetadataFileError, MetadataFuture, Repository,
 };
 #[cfg(feature = "prpc")]
 pub use repository::{PrpcOptions, PrpcRepository, PrpcRepositoryError, TokenError};

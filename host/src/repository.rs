@@ -9,10 +9,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin as StdPin;
 
-use admission_proto::{
-    Code, HashMode, InstanceMetadata, ObjectRef, Pin, Status, validate_package_name,
-};
+use admission_proto::{Code, HashMode, ObjectRef, Pin, Status, validate_package_name};
 
+pub(crate) use admission_proto::MetadataPage;
 pub use json::MetadataFileError;
 pub use memory::MemoryRepository;
 #[cfg(feature = "prpc")]
@@ -89,26 +88,5 @@ impl ListMetadata {
             + self.instance.hex_digest.len()
             + self.page_token.len()
             + keys
-    }
-}
-
-/// One page of metadata.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct MetadataPage {
-    /// The entries, the most recently attached first.
-    pub metadata: Vec<InstanceMetadata>,
-    /// Token for the next page; empty on the last one.
-    pub next_page_token: String,
-}
-
-impl MetadataPage {
-    /// Creates a page; an empty token makes it the last one.
-    #[must_use]
-    pub fn new(metadata: Vec<InstanceMetadata>, next_page_token: impl Into<String>) -> Self {
-        Self {
-            metadata,
-            next_page_token: next_page_token.into(),
-        }
     }
 }

@@ -4,13 +4,12 @@ mod client;
 mod codec;
 mod options;
 mod retry;
-mod service_url;
 mod token;
 
 use std::fmt;
 use std::time::Duration;
 
-use admission_proto::{Code, Status, escape};
+use admission_proto::{Code, ServiceUrl, Status, escape};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{ListMetadata, MetadataFuture, MetadataPage, Repository};
@@ -68,7 +67,8 @@ impl PrpcRepository {
 
     async fn list(&self, request: ListMetadata) -> Result<MetadataPage, Status> {
         let url = &self.client.url;
-        if !request.service_url.is_empty() && !url.is(&request.service_url) {
+        let is_own = |other: ServiceUrl| other.is_same_service(url);
+        if !request.service_url.is_empty() && !request.service_url.parse().is_ok_and(is_own) {
             let text = format!("this repository answers for {url} only");
             return Err(Status::new(Code::PERMISSION_DENIED, text));
         }

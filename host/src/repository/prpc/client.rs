@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use admission_proto::{Code, Status};
+use admission_proto::{Code, ServiceUrl, Status};
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Response, redirect, retry};
@@ -17,7 +17,6 @@ use rustls_platform_verifier::Verifier;
 use super::codec::{self, Head, MEDIA_TYPE};
 use super::options::{PrpcOptions, PrpcRepositoryError};
 use super::retry::Failure;
-use super::service_url::ServiceUrl;
 use super::token::Token;
 use crate::repository::MetadataPage;
 
@@ -26,6 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of the text of an error that are read and kept.
 const MAX_ERROR_SIZE: usize = 4096;
+
+/// Path of the method that lists metadata.
+const METHOD: &str = "prpc/cipd.Repository/ListMetadata";
 
 /// Tells the service how large a response may be, in bytes.
 const MAX_RESPONSE_SIZE: &str = "X-Prpc-Max-Response-Size";
@@ -46,9 +48,9 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(options: &PrpcOptions) -> Result<Self, PrpcRepositoryError> {
-        let url = ServiceUrl::parse(&options.service_url)?;
-        if options.tokens.is_some() && !url.is_private() {
-            return Err(PrpcRepositoryError::TokensOverHttp(url.to_string()));
+        let url = options.service_url.parse::<ServiceUrl>()?;
+        if options.tokens.is_some() && !url.is_https() && !url.is_loopback() {
+            return Err(PrpcRepositoryError::TokensOverHttp(url));
         }
         let root_certificates = match &options.root_certificates {
             None => Vec::new(),
@@ -79,7 +81,7 @@ impl Client {
             retry_after: None,
         })?;
         let mut post = http
-            .post(self.url.method())
+            .post(format!("{}/{METHOD}", self.url))
             .header(CONTENT_TYPE, MEDIA_TYPE)
             .header(ACCEPT, MEDIA_TYPE)
             .header(MAX_RESPONSE_SIZE, self.max_response_size)

@@ -5,6 +5,8 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use admission_proto::{ServiceUrl, ServiceUrlError};
+
 use super::token::{TokenCache, TokenError};
 
 /// Default time limit of a call with all its retries.
@@ -32,22 +34,12 @@ pub struct PrpcOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrpcRepositoryError {
-    /// The service URL cannot be parsed.
-    #[error("not a URL: `{url}`")]
-    Url {
-        /// The text that was given.
-        url: String,
-        /// The error of the parser.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The URL has more than scheme, host and port; shown without user name and password.
-    #[error(
-        "`{0}` does not name a CIPD service: only scheme, host and port do, as in https://host.example"
-    )]
-    NotAService(String),
+    /// The service URL is invalid.
+    #[error(transparent)]
+    ServiceUrl(#[from] ServiceUrlError),
     /// Tokens would be sent over http to another machine.
     #[error("tokens would be readable on the way to {0}: use https")]
-    TokensOverHttp(String),
+    TokensOverHttp(ServiceUrl),
     /// The root certificates cannot be parsed.
     #[error("cannot read the root certificates")]
     RootCertificates {
