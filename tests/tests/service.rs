@@ -1,4 +1,4 @@
-//! The repository that asks a CIPD service, before a service that fails.
+//! `PrpcRepository` against a CIPD service that fails.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use conformance::{
 };
 use futures_util::future::join_all;
 
-/// What every answer here is about.
+/// Returns the request of most tests.
 fn request() -> ListMetadata {
     let mut request = ListMetadata::default();
     request.package = "a/b".into();
@@ -20,19 +20,19 @@ fn request() -> ListMetadata {
 }
 
 fn repository(url: impl Into<String>) -> PrpcRepository {
-    made(PrpcOptions::new(url))
+    with_options(PrpcOptions::new(url))
 }
 
-fn made(options: PrpcOptions) -> PrpcRepository {
+fn with_options(options: PrpcOptions) -> PrpcRepository {
     PrpcRepository::new(options).expect("a repository")
 }
 
-async fn ask(repository: &PrpcRepository) -> Result<MetadataPage, Status> {
+async fn list(repository: &PrpcRepository) -> Result<MetadataPage, Status> {
     repository.list_metadata(request()).await
 }
 
 async fn error_of(repository: &PrpcRepository) -> Status {
-    ask(repository).await.expect_err("the call fails")
+    list(repository).await.expect_err("the call fails")
 }
 
 fn page() -> Response {
@@ -47,7 +47,7 @@ fn start(
     (service, repository)
 }
 
-/// Starts a service that answers `first` and then well.
+/// Starts a service that sends `first` and then pages.
 fn start_after(first: impl Into<Answer>) -> (FakeService, PrpcRepository) {
     let first = first.into();
     let service = FakeService::start(move |number, _| match number {
@@ -68,13 +68,13 @@ macro_rules! tests {
 }
 
 tests! {
-    async fn the_service_is_asked_as_its_protocol_says() {
+    async fn a_request_has_the_line_headers_and_message_of_prpc() {
         let (service, repository) = start(page());
         let mut request = request();
         request.keys = vec!["k1".into(), "k2".into()];
         request.page_size = 7;
         request.page_token = "token".into();
-        repository.list_metadata(request).await.expect("an answer");
+        repository.list_metadata(request).await.expect("a page");
 
         let [request] = &service.requests()[..] else { panic!("one request") };
         assert_eq!(request.line, "POST /prpc/cipd.Repository/ListMetadata");
@@ -101,16 +101,16 @@ tests! {
         assert_eq!((message.page_size, &*message.page_token), (7, "token"));
     }
 
-    async fn an_answer_is_taken_however_it_is_sent() {
+    async fn a_response_may_be_plain_chunked_or_compressed() {
         for answer in [page(), page().gzip(), page().chunked(), page().gzip().chunked()] {
             let (service, repository) = start(answer);
-            let page = ask(&repository).await.expect("an answer");
+            let page = list(&repository).await.expect("a page");
             assert_eq!(page, MetadataPage::new(entries(3, 10), ""));
             assert_eq!(service.requests().len(), 1);
         }
     }
 
-    async fn an_error_of_the_service_is_handed_on_with_its_details() {
+    async fn a_service_error_is_returned_with_its_details() {
         let detail = Detail { type_url: "type.example.com/d".into(), value: vec![0, 255] };
         let text = r#"prefix "a/b" doesn't exist or not visible to unauthenticated callers"#;
         let (service, repository) =
@@ -120,7 +120,7 @@ tests! {
         assert_eq!(service.requests().len(), 1);
     }
 
-    async fn what_will_not_pass_is_not_tried_again() {
+    async fn a_permanent_error_is_not_retried() {
         for (answer, code, message) in [
             (
                 Response::error(404, Code::NOT_FOUND, "no such instance"),
@@ -132,7 +132,7 @@ tests! {
                 Code::INVALID_ARGUMENT,
                 "bad 'page_token': not supported yet",
             ),
-            (Response::new(401, "who?"), Code::UNAUTHENTICATED, "who?"),
+            (Response::new(401, "log in"), Code::UNAUTHENTICATED, "log in"),
             (
                 Response::new(404, "Not Found"),
                 Code::INTERNAL,
@@ -144,7 +144,7 @@ tests! {
                 r#"prpc: invalid X-Prpc-Grpc-Code header value "OK""#,
             ),
             (
-                // The name in another case is a second header.
+                // In lower case it is a second header, because `with` compares names exactly.
                 page().with("x-prpc-grpc-code", "7"),
                 Code::INTERNAL,
                 r#"prpc: invalid X-Prpc-Grpc-Code header value "0, 7""#,
@@ -161,7 +161,7 @@ tests! {
         }
     }
 
-    async fn an_encoding_that_was_not_asked_for_is_an_error() {
+    async fn an_unrequested_encoding_is_an_error() {
         let (service, repository) = start(page().with("Content-Encoding", "br"));
         let url = service.url();
         assert_eq!(
@@ -183,14 +183,14 @@ tests! {
         assert!(other.requests().is_empty());
     }
 
-    async fn what_may_pass_is_tried_again() {
+    async fn a_transient_error_is_retried() {
         for first in [
             Response::error(503, Code::UNAVAILABLE, "Service unavailable").into(),
             Response::error(500, Code::INTERNAL, "Internal server error").into(),
             Response::error(429, Code::RESOURCE_EXHAUSTED, "slow down").into(),
             Response::new(502, "<html><body>Bad gateway</body></html>").into(),
             Response::new(429, "").with("Retry-After", "0").into(),
-            // No gzip, although it says so.
+            // The body is not compressed.
             page().with("Content-Encoding", "gzip").into(),
             Answer::Cut(page(), 1),
             Answer::Cut(page().chunked(), 1),
@@ -199,13 +199,13 @@ tests! {
             Answer::Reset,
         ] {
             let (service, repository) = start_after(first.clone());
-            let page = ask(&repository).await.expect("an answer");
+            let page = list(&repository).await.expect("a page");
             assert_eq!(page.metadata.len(), 3, "{first:?}");
             assert_eq!(service.requests().len(), 2, "{first:?}");
         }
     }
 
-    async fn a_service_that_comes_up_late_is_reached() {
+    async fn a_service_that_starts_late_is_reached() {
         let port = ClosedPort::reserve();
         let url = port.url();
         let repository = repository(url.as_str());
@@ -213,20 +213,20 @@ tests! {
             line.url == url && line.message == "the CIPD service failed, retrying"
         };
         let lines = Lines::collect();
-        let coming_up = async {
+        let start_late = async {
             eventually(|| lines.of_plugin("").iter().any(failed)).await;
             port.serve(|_, _| page().into())
         };
-        let (answer, service) = tokio::join!(ask(&repository), coming_up);
-        answer.expect("an answer");
+        let (page, service) = tokio::join!(list(&repository), start_late);
+        page.expect("a page");
         assert_eq!(service.requests().len(), 1);
     }
 
-    async fn what_is_too_large_is_refused_before_it_fills_memory() {
-        let largest = 100 << 10;
+    async fn a_response_over_the_size_limit_is_rejected_early() {
+        let limit = 100 << 10;
         let bomb = Response::page(entries(1, 16 << 20));
         for (answer, size) in [
-            // Who says how large it is, is believed.
+            // By its `Content-Length`; the others by what was read.
             (bomb.clone(), format!(" {}", bomb.size())),
             (bomb.clone().chunked(), String::new()),
             (bomb.clone().gzip(), String::new()),
@@ -234,18 +234,18 @@ tests! {
         ] {
             let (service, _) = start(answer);
             let repository =
-                made(PrpcOptions::new(service.url()).max_response_size(largest));
+                with_options(PrpcOptions::new(service.url()).max_response_size(limit));
             let error = error_of(&repository).await;
             assert_eq!(error.code, Code::UNAVAILABLE);
             assert_eq!(
                 error.message,
-                format!("prpc: the response size{size} exceeds the client limit {largest}")
+                format!("prpc: the response size{size} exceeds the client limit {limit}")
             );
             assert_eq!(service.requests().len(), 1);
         }
     }
 
-    async fn a_response_that_the_service_finds_too_large_is_not_asked_for_again() {
+    async fn a_response_too_large_for_the_service_is_not_retried() {
         let detail = Detail {
             type_url: "type.googleapis.com/luci.prpc.ErrorDetails".into(),
             value: Vec::new(),
@@ -256,10 +256,10 @@ tests! {
         assert_eq!(service.requests().len(), 1);
     }
 
-    async fn a_long_error_is_read_no_further_than_is_of_use() {
+    async fn a_long_error_is_truncated_and_not_read_to_its_end() {
         let answer = Response::error(404, Code::NOT_FOUND, &"x".repeat(1 << 20));
         for answer in [answer.clone(), answer.chunked()] {
-            // Who read it to its end would find that it has none.
+            // The last byte is missing, so reading to the end would fail.
             let (_service, repository) = start(Answer::Cut(answer, 1));
             let error = error_of(&repository).await;
             assert_eq!(error.code, Code::NOT_FOUND);
@@ -267,19 +267,19 @@ tests! {
         }
     }
 
-    async fn a_call_that_is_dropped_closes_its_connection() {
+    async fn a_dropped_call_closes_its_connection() {
         let (service, repository) = start(Answer::Silence);
         tokio::select! {
-            answer = ask(&repository) => panic!("answered: {answer:?}"),
+            answer = list(&repository) => panic!("not pending: {answer:?}"),
             () = service.wait_for_requests(1) => {}
         }
         service.wait_for_abandoned(1).await;
     }
 
-    async fn a_silent_service_is_given_up_at_the_deadline() {
+    async fn a_call_to_a_silent_service_fails_at_the_deadline() {
         let (service, _) = start(Answer::Silence);
         let repository =
-            made(PrpcOptions::new(service.url()).deadline(Duration::from_millis(50)));
+            with_options(PrpcOptions::new(service.url()).deadline(Duration::from_millis(50)));
         let url = service.url();
         assert_eq!(
             error_of(&repository).await,
@@ -291,10 +291,10 @@ tests! {
         service.wait_for_abandoned(1).await;
     }
 
-    async fn the_error_at_the_deadline_names_the_last_one() {
+    async fn the_error_at_the_deadline_contains_the_last_error() {
         let (service, _) = start(Response::error(503, Code::UNAVAILABLE, "busy"));
         let repository =
-            made(PrpcOptions::new(service.url()).deadline(Duration::from_millis(300)));
+            with_options(PrpcOptions::new(service.url()).deadline(Duration::from_millis(300)));
         let url = service.url();
         assert_eq!(
             error_of(&repository).await,
@@ -305,17 +305,17 @@ tests! {
         );
     }
 
-    async fn a_service_that_wants_to_be_left_alone_for_longer_is_not_waited_for() {
+    async fn a_retry_after_beyond_the_deadline_fails_at_once() {
         let busy = Response::new(503, "busy").with("Retry-After", "3600");
         let (service, _) = start(busy);
-        // Longer than a test may take.
+        // Longer than the time limit of a test.
         let deadline = Duration::from_secs(3000);
-        let repository = made(PrpcOptions::new(service.url()).deadline(deadline));
+        let repository = with_options(PrpcOptions::new(service.url()).deadline(deadline));
         assert_eq!(error_of(&repository).await.code, Code::DEADLINE_EXCEEDED);
         assert_eq!(service.requests().len(), 1);
     }
 
-    async fn retries_are_limited_for_all_calls_together_and_earned_by_answers() {
+    async fn all_calls_share_a_retry_budget_that_responses_refill() {
         let down = || Response::error(503, Code::UNAVAILABLE, "down");
         let service = FakeService::start(move |number, _| match number {
             0..=90 | 99 => down().into(),
@@ -333,11 +333,11 @@ tests! {
         for _ in 0..8 {
             assert_eq!(error_of(&repository).await.code, Code::NOT_FOUND);
         }
-        ask(&repository).await.expect("an answer, to the second request");
+        list(&repository).await.expect("a page from the retry");
         assert_eq!(service.requests().len(), 101);
     }
 
-    async fn what_no_service_would_accept_is_refused_here() {
+    async fn an_invalid_request_is_not_sent() {
         let (service, repository) = start(page());
         let mut short = request();
         short.instance.hex_digest.pop();
@@ -350,28 +350,28 @@ tests! {
             (unknown, "bad 'instance': unsupported unknown hash algorithm #7"),
             (name, r#"bad 'package': invalid package name "A": must be a slash-separated path where each component matches "[a-z0-9_\-\.]+""#),
         ] {
-            let error = repository.list_metadata(request).await.expect_err("refused");
+            let error = repository.list_metadata(request).await.expect_err("rejected");
             assert_eq!(error, Status::new(Code::INVALID_ARGUMENT, message));
         }
         assert!(service.requests().is_empty());
     }
 
-    async fn another_service_is_not_asked_on_behalf_of_this_one() {
+    async fn a_request_for_another_service_is_rejected() {
         let (service, repository) = start(page());
         let mut own = request();
         own.service_url = format!("{}/", service.url());
-        repository.list_metadata(own).await.expect("an answer");
+        repository.list_metadata(own).await.expect("a page");
         let mut other = request();
         other.service_url = "https://other.example.com".into();
-        let error = repository.list_metadata(other).await.expect_err("refused");
+        let error = repository.list_metadata(other).await.expect_err("rejected");
         assert_eq!(error.code, Code::PERMISSION_DENIED);
         assert_eq!(service.requests().len(), 1);
     }
 
-    async fn an_unreachable_service_is_named() {
+    async fn an_unreachable_service_is_named_in_the_error() {
         let port = ClosedPort::reserve();
         let options = PrpcOptions::new(port.url()).deadline(Duration::from_millis(10));
-        let error = error_of(&made(options)).await;
+        let error = error_of(&with_options(options)).await;
         let url = port.url();
         assert_eq!(
             error,

@@ -1,4 +1,4 @@
-//! How the repository that asks a CIPD service shows who asks, and to whom it does.
+//! Tokens and certificates of `PrpcRepository`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-async fn ask(repository: &PrpcRepository) -> Result<MetadataPage, Status> {
+async fn list(repository: &PrpcRepository) -> Result<MetadataPage, Status> {
     let mut request = ListMetadata::default();
     request.package = "a/b".into();
     request.instance = pin("a/b").instance().object_ref();
@@ -27,8 +27,8 @@ fn repository(options: PrpcOptions) -> PrpcRepository {
     PrpcRepository::new(options).expect("a repository")
 }
 
-/// Returns a source of tokens `token-1`, `token-2` and so on.
-fn numbered() -> impl Fn() -> std::future::Ready<Result<String, TokenError>> {
+/// Returns a source of the tokens `token-1`, `token-2` and so on.
+fn numbered_tokens() -> impl Fn() -> std::future::Ready<Result<String, TokenError>> {
     let tokens = AtomicUsize::new(0);
     move || {
         let number = tokens.fetch_add(1, Ordering::SeqCst) + 1;
@@ -50,23 +50,24 @@ fn page() -> Response {
     Response::page(entries(1, 1))
 }
 
-/// Answers well only who has another token than the first one.
-fn takes_the_second_token(_: usize, request: &Request) -> Answer {
+/// Rejects the first token and accepts any other.
+fn reject_first_token(_: usize, request: &Request) -> Answer {
     match request.header("authorization") {
         Some("Bearer token-1") | None => {
-            Response::error(401, Code::UNAUTHENTICATED, "who is it?").into()
+            Response::error(401, Code::UNAUTHENTICATED, "invalid token").into()
         }
         _ => page().into(),
     }
 }
 
 #[tokio::test]
-async fn calls_share_a_token() {
+async fn concurrent_calls_share_a_token() {
     guarded(async {
         let service = FakeService::start(|_, _| page().into());
-        let repository = repository(PrpcOptions::new(service.url()).bearer_tokens(numbered()));
-        for answer in join_all((0..5).map(|_| ask(&repository))).await {
-            answer.expect("an answer");
+        let repository =
+            repository(PrpcOptions::new(service.url()).bearer_tokens(numbered_tokens()));
+        for result in join_all((0..5).map(|_| list(&repository))).await {
+            result.expect("a page");
         }
         assert_eq!(tokens_seen(&service), ["Bearer token-1"; 5]);
     })
@@ -74,20 +75,20 @@ async fn calls_share_a_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_is_replaced_once() {
+async fn a_rejected_token_is_replaced_once() {
     guarded(async {
-        let service = FakeService::start(takes_the_second_token);
-        let options = PrpcOptions::new(service.url()).bearer_tokens(numbered());
-        ask(&repository(options)).await.expect("an answer");
+        let service = FakeService::start(reject_first_token);
+        let options = PrpcOptions::new(service.url()).bearer_tokens(numbered_tokens());
+        list(&repository(options)).await.expect("a page");
         assert_eq!(tokens_seen(&service), ["Bearer token-1", "Bearer token-2"]);
 
         let service = FakeService::start(|_, _| {
-            Response::error(401, Code::UNAUTHENTICATED, "who is it?").into()
+            Response::error(401, Code::UNAUTHENTICATED, "invalid token").into()
         });
-        let options = PrpcOptions::new(service.url()).bearer_tokens(numbered());
+        let options = PrpcOptions::new(service.url()).bearer_tokens(numbered_tokens());
         assert_eq!(
-            ask(&repository(options)).await,
-            Err(Status::new(Code::UNAUTHENTICATED, "who is it?"))
+            list(&repository(options)).await,
+            Err(Status::new(Code::UNAUTHENTICATED, "invalid token"))
         );
         assert_eq!(tokens_seen(&service), ["Bearer token-1", "Bearer token-2"]);
     })
@@ -95,14 +96,14 @@ async fn a_token_that_is_refused_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn without_a_token_to_be_had_nothing_is_asked() {
+async fn without_a_token_no_request_is_sent() {
     guarded(async {
         let service = FakeService::start(|_, _| page().into());
         let source = || std::future::ready(Err("not logged in".into()));
         let options = PrpcOptions::new(service.url()).bearer_tokens(source);
         let url = service.url();
         assert_eq!(
-            ask(&repository(options)).await,
+            list(&repository(options)).await,
             Err(Status::new(
                 Code::UNAUTHENTICATED,
                 format!("cannot get a token for the CIPD service {url}: not logged in")
@@ -114,7 +115,7 @@ async fn without_a_token_to_be_had_nothing_is_asked() {
 }
 
 #[tokio::test]
-async fn a_token_that_does_not_come_is_no_fault_of_the_service() {
+async fn a_token_that_does_not_arrive_is_not_reported_as_a_service_error() {
     guarded(async {
         let service = FakeService::start(|_, _| page().into());
         let options = PrpcOptions::new(service.url())
@@ -122,7 +123,7 @@ async fn a_token_that_does_not_come_is_no_fault_of_the_service() {
             .deadline(Duration::from_millis(50));
         let url = service.url();
         assert_eq!(
-            ask(&repository(options)).await,
+            list(&repository(options)).await,
             Err(Status::new(
                 Code::DEADLINE_EXCEEDED,
                 format!("there was no token for the CIPD service {url} within 50ms")
@@ -134,39 +135,38 @@ async fn a_token_that_does_not_come_is_no_fault_of_the_service() {
 }
 
 #[test]
-fn a_token_is_not_sent_where_others_can_read_it() {
-    let options = PrpcOptions::new("http://cipd.example:8080").bearer_tokens(numbered());
-    let refused = PrpcRepository::new(options).expect_err("refused");
+fn a_token_is_not_sent_over_plain_http_to_another_host() {
+    let options = PrpcOptions::new("http://cipd.example:8080").bearer_tokens(numbered_tokens());
+    let error = PrpcRepository::new(options).expect_err("rejected");
     assert_eq!(
-        refused.to_string(),
+        error.to_string(),
         "tokens would be readable on the way to http://cipd.example:8080: use https"
     );
 }
 
-/// Returns a certificate in PEM that its bearer has signed itself, and a server that
-/// shows it.
-fn certified() -> (String, ServerConfig) {
+/// Returns a self-signed certificate in PEM, and a TLS server configuration with it.
+fn self_signed() -> (String, ServerConfig) {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
     let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("versions that ring has")
+        .expect("versions that ring supports")
         .with_no_client_auth()
         .with_single_cert(vec![cert.der().clone()], key)
-        .expect("the key is the certificate's");
+        .expect("a key that matches the certificate");
     (cert.pem(), server)
 }
 
 #[tokio::test]
-async fn a_service_with_a_root_certificate_of_its_own_is_asked_over_tls() {
+async fn a_service_with_its_own_root_certificate_is_called_over_tls() {
     guarded(async {
-        let (pem, tls) = certified();
+        let (pem, tls) = self_signed();
         let service = FakeService::start_tls(tls, |_, _| page().gzip().into());
         let options = PrpcOptions::new(service.url())
             .root_certificates(pem)
-            .bearer_tokens(numbered());
-        let page = ask(&repository(options)).await.expect("an answer");
+            .bearer_tokens(numbered_tokens());
+        let page = list(&repository(options)).await.expect("a page");
         assert_eq!(page.metadata, entries(1, 1));
         assert_eq!(tokens_seen(&service), ["Bearer token-1"]);
     })
@@ -174,13 +174,13 @@ async fn a_service_with_a_root_certificate_of_its_own_is_asked_over_tls() {
 }
 
 #[tokio::test]
-async fn a_service_that_nobody_vouches_for_is_asked_nothing() {
+async fn an_untrusted_service_gets_no_request() {
     guarded(async {
-        let (_, tls) = certified();
-        let (other, _) = certified();
+        let (_, tls) = self_signed();
+        let (other, _) = self_signed();
         let service = FakeService::start_tls(tls, |_, _| page().into());
         let options = PrpcOptions::new(service.url()).root_certificates(other);
-        let error = ask(&repository(options)).await.expect_err("not secure");
+        let error = list(&repository(options)).await.expect_err("untrusted");
         let url = service.url();
         assert_eq!(error.code, Code::UNAVAILABLE);
         let start = format!("cannot make a secure connection to the CIPD service {url}: ");
@@ -191,7 +191,7 @@ async fn a_service_that_nobody_vouches_for_is_asked_nothing() {
 }
 
 #[test]
-fn root_certificates_that_cannot_be_parsed_are_refused() {
+fn root_certificates_that_cannot_be_parsed_are_rejected() {
     for pem in [
         "",
         "not PEM",
@@ -199,7 +199,7 @@ fn root_certificates_that_cannot_be_parsed_are_refused() {
         "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
     ] {
         let options = PrpcOptions::new("https://cipd.example").root_certificates(pem);
-        let refused = PrpcRepository::new(options).expect_err("refused");
-        assert_eq!(refused.to_string(), "cannot read the root certificates");
+        let error = PrpcRepository::new(options).expect_err("rejected");
+        assert_eq!(error.to_string(), "cannot read the root certificates");
     }
 }
