@@ -118,7 +118,7 @@ impl InstanceInfo {
     /// has, for a handler that forwards calls.
     ///
     /// Otherwise behaves like [`list_metadata`](Self::list_metadata). The call ends with this
-    /// check, whatever the instance.
+    /// check, for any instance.
     ///
     /// # Errors
     ///

@@ -278,8 +278,8 @@ proptest! {
     #[test]
     fn no_object_ref_makes_its_encoding_panic(algo in any::<i32>(), hex_digest in ".{0,70}") {
         let object = ObjectRef { hash_algo: HashAlgo::from(algo), hex_digest };
-        let spelled = object.to_instance_id();
-        prop_assert!(spelled.is_err() || object.validate(HashMode::Any).is_ok());
+        let id = object.to_instance_id();
+        prop_assert!(id.is_err() || object.validate(HashMode::Any).is_ok());
     }
 
     #[test]
@@ -300,8 +300,8 @@ proptest! {
     #[test]
     fn an_id_parsed_in_mode_any_round_trips(id in "[A-Za-z0-9_-]{28,60}") {
         if let Ok(object) = ObjectRef::from_instance_id(&id, HashMode::Any) {
-            let spelled = object.to_instance_id().expect("it was read");
-            prop_assert_eq!(ObjectRef::from_instance_id(&spelled, HashMode::Any), Ok(object));
+            let id = object.to_instance_id().expect("a valid object ref");
+            prop_assert_eq!(ObjectRef::from_instance_id(&id, HashMode::Any), Ok(object));
         }
     }
 

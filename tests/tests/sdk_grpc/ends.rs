@@ -32,8 +32,9 @@ fn assert_failed((exit, stderr): (ExitStatus, String), text: &str) {
     assert_eq!(stderr, format!("Error: {text}\n"));
 }
 
-fn assert_lost((exit, stderr): (ExitStatus, String), owed: usize) {
-    let text = format!("Error: lost the connection to the host, which waits for {owed} verdicts: ");
+fn assert_lost((exit, stderr): (ExitStatus, String), pending: usize) {
+    let text =
+        format!("Error: lost the connection to the host, which waits for {pending} verdicts: ");
     assert_eq!(exit.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with(&text), "{stderr}");
 }
@@ -157,14 +158,14 @@ async fn a_lost_connection_is_an_error_while_stdin_is_open() {
             metadata: Arc::new(|_| Box::pin(std::future::pending())),
             ..Behaviour::default()
         };
-        for (asked, owed) in [(false, 0), (true, 1)] {
+        for (asked, pending) in [(false, 0), (true, 1)] {
             let (mut host, mut plugin) = policy(stuck.clone()).await;
             if asked {
                 plugin.ask("1", "tools/a").await;
                 assert!(matches!(plugin.event().await, Event::Listed(_)));
             }
             host.stop();
-            assert_lost(plugin.exit().await, owed);
+            assert_lost(plugin.exit().await, pending);
         }
     })
     .await;
@@ -178,8 +179,8 @@ async fn a_port_of_another_server_is_an_error() {
         let host = PeerHost::start();
         let mut plugin = host.spawn([native("wasm-policy")], Behaviour::default());
         plugin.write(plugin.handshake(port).as_bytes()).await;
-        let (mut stranger, _) = listener.accept().expect("the plugin connects");
-        stranger
+        let (mut other, _) = listener.accept().expect("the plugin connects");
+        other
             .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             .expect("the plugin is there");
         assert_lost(plugin.exit().await, 0);
