@@ -1,21 +1,17 @@
-//! The command line, and the job it describes.
+//! The command line.
 
-mod metadata;
 mod plugin;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use admission_host::Pin;
+use admission_host::{Pin, Wire};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use metadata::MetadataArgs;
-pub(crate) use metadata::{Access, Identity, Metadata};
-pub(crate) use plugin::{Cache, GivenPlugin, PluginArgs, Variable, Wire};
-use plugin::{CommandArgs, ComponentArgs};
-
-use crate::input::Platform;
+use self::plugin::COMPONENT_OPTIONS;
+pub(crate) use self::plugin::{CommandArgs, ComponentArgs, PluginArgs, Timeout, Variable};
+use crate::platform::Platform;
 use crate::service_url::ServiceUrl;
 
 const AFTER_HELP: &str = "\
@@ -31,8 +27,8 @@ Examples:
   list-pins | admit check --pins - --offline --format json -- ./policy --strict";
 
 const CIPD_PLUGIN_AFTER_HELP: &str = "\
-Exit status: 0 when the client has ended stdin, 1 if the conversation with it broke off, 2 if the
-command line makes no sense. What is wrong with the plugin is the answer to the client's checks.
+Exit status: 0 when the client has closed stdin, 1 if the session with the client failed, 2 if the
+command line is wrong. If the policy fails, the client's checks fail with the reason.
 
 Examples:
   CIPD_ADMISSION_PLUGIN='[\"admit\", \"cipd-plugin\", \"--component\", \"policy.wasm\"]' cipd ensure ...
@@ -48,29 +44,102 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Asks one plugin about pins and prints what it says about each.
+    /// Checks pins with one plugin and prints the outcome of each.
     ///
-    /// The plugin is a COMMAND, named after `--`, a WASI component, or what `cipd` is
-    /// configured to ask. The pins are those of the command line, then those of
-    /// --ensure-file, then those of --resolved-versions, then those of --pins.
+    /// The plugin is a COMMAND after `--`, a WASI component, or the plugin that `cipd` is
+    /// configured to use. The pins of the command line come first, then those of
+    /// --ensure-file, --resolved-versions and --pins.
     #[command(after_help = AFTER_HELP)]
     Check(Box<CheckArgs>),
-    /// Is the admission plugin of another client, such as `cipd`, and lets a plugin judge.
+    /// Acts as the admission plugin of another client, such as `cipd`, and forwards its checks to a policy.
     ///
-    /// The plugin is a COMMAND, named after `--`, or a WASI component. It is asked about each
-    /// package that the client asks about, and its answers and log lines become the client's.
+    /// The policy is a COMMAND after `--`, or a WASI component. The client gets its verdicts
+    /// and its log lines.
     #[command(after_help = CIPD_PLUGIN_AFTER_HELP)]
     CipdPlugin(Box<CipdPluginArgs>),
 }
 
-/// What is shown on the terminal, and how.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) pins: PinArgs,
+    /// URL of the CIPD service that the pins belong to. Plugins get this URL, and
+    /// metadata comes from this service.
+    ///
+    /// The default is the $ServiceURL of the ensure files; without one, CIPD_SERVICE_URL if
+    /// --from-cipd-config is given; otherwise https://chrome-infra-packages.appspot.com.
+    #[allow(
+        rustdoc::bare_urls,
+        reason = "this is the help, which would show the brackets"
+    )]
+    #[arg(long, value_name = "URL")]
+    pub(crate) service_url: Option<ServiceUrl>,
+    #[command(flatten)]
+    pub(crate) plugin: PluginArgs,
+    /// Uses the plugin that `cipd` is configured to use, instead of COMMAND.
+    ///
+    /// CIPD_ADMISSION_PLUGIN names it, or otherwise the file CIPD_CONFIG_FILE, which is
+    /// /etc/chrome-infra/cipd.cfg by default. Implies --wire grpc and --inherit-env.
+    #[arg(
+        long,
+        help_heading = "A command as the plugin",
+        conflicts_with_all = ["component", "command"],
+        conflicts_with_all = COMPONENT_OPTIONS
+    )]
+    pub(crate) from_cipd_config: bool,
+    /// Format of the outcomes on stdout.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) terminal: TerminalArgs,
+    #[command(flatten)]
+    pub(crate) metadata: MetadataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CipdPluginArgs {
+    #[command(flatten)]
+    pub(crate) plugin: PluginArgs,
+}
+
+/// Where the pins come from.
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    /// Checks these pins: package:instance_id.
+    #[arg(value_name = "PIN")]
+    pub(crate) pins: Vec<Pin>,
+    /// Checks the pins that a CIPD ensure file deploys; `-` is stdin. Can be repeated.
+    ///
+    /// Versions are resolved offline: each must be an instance ID, or be in the
+    /// $ResolvedVersions file.
+    #[arg(long = "ensure-file", value_name = "FILE")]
+    pub(crate) ensure_files: Vec<PathBuf>,
+    /// Platform whose packages of the ensure files are checked, such as mac-arm64
+    /// [default: the platform of this machine].
+    #[arg(long, value_name = "OS-ARCH", requires = "ensure_files")]
+    pub(crate) platform: Option<Platform>,
+    /// Checks all pins of a CIPD resolved-versions file; `-` is stdin.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resolved_versions: Option<PathBuf>,
+    /// Checks the pins in a file, one package:instance_id a line; `-` is stdin.
+    #[arg(long = "pins", id = "pins_file", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// What the terminal shows, and how.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct TerminalArgs {
-    /// Logs more: -v what happens, -vv every detail; plugins are asked for the same.
+    /// Logs more to stderr: -v events, -vv every detail. The plugin logs at the same level.
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Says nothing on stderr but errors.
+    /// Prints only errors to stderr.
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// When to use colours.
@@ -80,7 +149,7 @@ pub(crate) struct TerminalArgs {
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal only.
+    /// On a terminal.
     #[default]
     Auto,
     /// Always.
@@ -98,164 +167,214 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Where the metadata comes from that plugins request.
 #[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    #[command(flatten)]
-    pins: PinArgs,
-    #[command(flatten)]
-    asking: AskingArgs,
-    #[command(flatten)]
-    terminal: TerminalArgs,
-    #[command(flatten)]
-    metadata: MetadataArgs,
-    #[command(flatten)]
-    component: ComponentArgs,
-    #[command(flatten)]
-    command: CommandArgs,
-    /// Asks the plugin that cipd is configured to ask, instead of COMMAND.
-    ///
-    /// That is the one of CIPD_ADMISSION_PLUGIN, else of CIPD_CONFIG_FILE, which is
-    /// /etc/chrome-infra/cipd.cfg by default. Implies --wire grpc and --inherit-env.
-    #[arg(long, help_heading = "A command as the plugin")]
-    from_cipd_config: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CipdPluginArgs {
-    #[command(flatten)]
-    patience: Patience,
-    #[command(flatten)]
-    component: ComponentArgs,
-    #[command(flatten)]
-    command: CommandArgs,
-}
-
-/// Where the pins come from.
-#[derive(Debug, Args)]
-pub(crate) struct PinArgs {
-    /// Pins to check: package:instance_id.
-    #[arg(value_name = "PIN")]
-    pub(crate) pins: Vec<Pin>,
-    /// Checks what a CIPD ensure file deploys; can be repeated; '-' is stdin.
-    ///
-    /// Versions are resolved offline: they must be instance IDs, or be found in the
-    /// $ResolvedVersions file.
-    #[arg(long = "ensure-file", value_name = "FILE")]
-    pub(crate) ensure_files: Vec<PathBuf>,
-    /// The ${os}-${arch} of ensure files, such as mac-arm64; this machine's by default.
-    #[arg(long, value_name = "OS-ARCH", requires = "ensure_files")]
-    pub(crate) platform: Option<Platform>,
-    /// Checks all pins of a CIPD resolved-versions file; '-' is stdin.
+#[command(next_help_heading = "Metadata that the plugin requests")]
+pub(crate) struct MetadataArgs {
+    /// Reads metadata from a JSON file instead of the service.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["offline", "auth_token_command", "auth_token_file", "ca_file"])]
+    pub(crate) metadata: Option<PathBuf>,
+    /// Sends nothing to the service: requests for metadata fail as UNAVAILABLE.
+    #[arg(long, conflicts_with_all = ["auth_token_command", "auth_token_file", "ca_file"])]
+    pub(crate) offline: bool,
+    /// Shell command that prints a bearer token for the service, such as `luci-auth token`
+    /// [default: anonymous access].
+    #[arg(long, value_name = "COMMAND", conflicts_with = "auth_token_file")]
+    pub(crate) auth_token_command: Option<String>,
+    /// File that holds a bearer token for the service; read again when the token is a minute old.
     #[arg(long, value_name = "FILE")]
-    pub(crate) resolved_versions: Option<PathBuf>,
-    /// Checks the pins of a file, one package:instance_id a line; '-' is stdin.
-    #[arg(long = "pins", id = "pins_file", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    pub(crate) auth_token_file: Option<PathBuf>,
+    /// PEM file of root certificates to trust in addition to those of the system.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
-/// How to ask, and how to tell.
-#[derive(Debug, Args)]
-pub(crate) struct AskingArgs {
-    /// The CIPD service that the pins belong to, as plugins are told; it is asked for the
-    /// metadata that they want.
+impl Cli {
+    /// Parses a command line, which begins with the name of the program.
     ///
-    /// By default that of the ensure files; with --from-cipd-config, else that of
-    /// CIPD_SERVICE_URL; else https://chrome-infra-packages.appspot.com.
-    #[allow(
-        rustdoc::bare_urls,
-        reason = "this is the help, which would show the brackets"
-    )]
-    #[arg(long, value_name = "URL")]
-    pub(crate) service_url: Option<ServiceUrl>,
-    #[command(flatten)]
-    pub(crate) patience: Patience,
-    /// How to print the outcomes.
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        help_heading = "Output"
-    )]
-    pub(crate) format: Format,
-}
-
-/// How long to wait.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct Patience {
-    /// How long the plugin may take over one check, such as 500ms; 0 is for ever.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
-    pub(crate) timeout: Duration,
-}
-
-/// What `check` is asked for, once its command line makes sense as a whole.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) pins: PinArgs,
-    pub(crate) asking: AskingArgs,
-    pub(crate) terminal: TerminalArgs,
-    pub(crate) metadata: Metadata,
-    pub(crate) plugin: PluginArgs,
+    /// # Errors
+    ///
+    /// The error to exit with; also for `--help` and `--version`.
+    pub(crate) fn from_arguments(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(arguments)?;
+        // The rules that clap cannot express, or would explain less well.
+        let (subcommand, problem) = match &cli.command {
+            Command::Check(args) => ("check", args.problem()),
+            Command::CipdPlugin(args) => ("cipd-plugin", args.problem()),
+        };
+        let Some(problem) = problem else {
+            return Ok(cli);
+        };
+        let mut admit = Self::command();
+        admit.build();
+        let subcommand = admit
+            .find_subcommand_mut(subcommand)
+            .expect("it was parsed");
+        Err(subcommand.error(ErrorKind::ArgumentConflict, problem))
+    }
 }
 
 impl CheckArgs {
-    /// Makes sense of the command line as a whole.
-    pub(crate) fn into_job(self) -> Result<Job, clap::Error> {
-        let plugin = if self.from_cipd_config {
-            plugin::choose_from_cipd_config(self.component, self.command)
-        } else {
-            plugin::choose(self.component, self.command).map(PluginArgs::Given)
-        };
-        Ok(Job {
-            pins: self.pins,
-            asking: self.asking,
-            terminal: self.terminal,
-            metadata: self.metadata.choose(),
-            plugin: plugin.map_err(|text| misuse("check", text))?,
-        })
+    fn problem(&self) -> Option<&'static str> {
+        if !self.from_cipd_config {
+            return self.plugin.is_missing().then_some(
+                "no plugin: pass a COMMAND after `--`, --component FILE or --from-cipd-config",
+            );
+        }
+        (self.plugin.command.wire == Some(Wire::Stdio)).then_some(
+            "--wire stdio cannot be used with --from-cipd-config, which implies --wire grpc",
+        )
     }
-}
-
-/// What `cipd-plugin` is asked for, once its command line makes sense as a whole.
-#[derive(Debug)]
-pub(crate) struct Service {
-    pub(crate) patience: Patience,
-    pub(crate) plugin: GivenPlugin,
 }
 
 impl CipdPluginArgs {
-    /// Makes sense of the command line as a whole.
-    pub(crate) fn into_service(self) -> Result<Service, clap::Error> {
-        Ok(Service {
-            patience: self.patience,
-            plugin: plugin::choose_to_relay(self.component, self.command)
-                .map_err(|text| misuse("cipd-plugin", text))?,
-        })
+    fn problem(&self) -> Option<&'static str> {
+        if self.plugin.is_missing() {
+            return Some("no policy: pass a COMMAND after `--`, or --component FILE");
+        }
+        // Over gRPC a metadata call does not name its check, so it could not be forwarded
+        // as a call of that check.
+        (self.plugin.command.wire == Some(Wire::Grpc)).then_some(
+            "--wire grpc cannot be used with cipd-plugin: the client can run a gRPC plugin itself",
+        )
     }
-}
-
-/// Says what is wrong with the command line of `subcommand`, and how it is used.
-fn misuse(subcommand: &str, text: String) -> clap::Error {
-    let mut admit = Cli::command();
-    admit.build();
-    let subcommand = admit
-        .find_subcommand_mut(subcommand)
-        .expect("it is the command being run");
-    subcommand.error(ErrorKind::ArgumentConflict, text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(args: &[&str]) -> Result<Command, String> {
+        let arguments = [&["admit"], args].concat();
+        let cli = Cli::from_arguments(arguments).map_err(|error| error.to_string())?;
+        Ok(cli.command)
+    }
+
+    fn check(args: &[&str]) -> Result<CheckArgs, String> {
+        match parse(&[&["check"], args].concat())? {
+            Command::Check(args) => Ok(*args),
+            Command::CipdPlugin(_) => unreachable!("the line begins with `check`"),
+        }
+    }
+
+    /// Returns the first line of the error.
+    fn refusal(args: &[&str]) -> String {
+        let text = parse(args).expect_err("it should be refused");
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+
     #[test]
-    fn no_option_is_taken_by_a_command_that_would_ignore_it() {
+    fn the_definition_of_the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_without_effect_are_refused() {
         for option in ["--verbose", "--quiet", "--color=never", "--offline"] {
-            for (command, is_taken) in [("check", true), ("cipd-plugin", false)] {
-                let line = ["admit", command, option, "--", "./p"];
-                let taken = Cli::try_parse_from(line);
-                assert_eq!(taken.is_ok(), is_taken, "{command} {option}");
+            assert!(check(&[option, "--", "./p"]).is_ok(), "{option}");
+            assert!(
+                parse(&["cipd-plugin", option, "--", "./p"]).is_err(),
+                "{option}"
+            );
+        }
+    }
+
+    #[test]
+    fn exactly_one_plugin_is_required() {
+        assert_eq!(
+            refusal(&["check", "--no-cache"]),
+            "error: no plugin: pass a COMMAND after `--`, --component FILE or --from-cipd-config"
+        );
+        assert_eq!(
+            refusal(&["cipd-plugin"]),
+            "error: no policy: pass a COMMAND after `--`, or --component FILE"
+        );
+        assert_eq!(
+            refusal(&["check", "--component", "p.wasm", "--", "./p"]),
+            "error: the argument '--component <FILE>' cannot be used with '[COMMAND]...'"
+        );
+        for (other, shown) in [
+            (&["--component", "p.wasm"][..], "--component <FILE>"),
+            (&["--", "./p"], "[COMMAND]..."),
+        ] {
+            assert_eq!(
+                refusal(&[&["check", "--from-cipd-config"], other].concat()),
+                format!("error: the argument '--from-cipd-config' cannot be used with '{shown}'")
+            );
+        }
+    }
+
+    #[test]
+    fn an_option_for_the_other_kind_of_plugin_is_refused() {
+        for option in [
+            "--no-cache",
+            "--cache-dir=x",
+            "--memory-limit=1MiB",
+            "--cpu-limit=1s",
+        ] {
+            for plugin in [&["--", "./p"][..], &["--from-cipd-config"]] {
+                let refusal = refusal(&[&["check", option], plugin].concat());
+                assert!(refusal.contains("cannot be used with"), "{refusal}");
             }
+        }
+        for option in ["--inherit-env", "--env=A", "--wire=grpc"] {
+            let refusal = refusal(&["check", option, "--component", "p.wasm"]);
+            assert!(refusal.contains("cannot be used with"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_of_cipd_takes_more_variables_but_no_other_wire() {
+        for options in [
+            &["--env", "A=b"][..],
+            &["--env=A=b", "--inherit-env", "--wire", "grpc"],
+        ] {
+            let args = check(&[&["--from-cipd-config"], options].concat());
+            assert_eq!(args.map(|args| args.plugin.command.env.len()), Ok(1));
+        }
+        assert_eq!(
+            refusal(&["check", "--from-cipd-config", "--wire", "stdio"]),
+            "error: --wire stdio cannot be used with --from-cipd-config, which implies --wire grpc"
+        );
+    }
+
+    #[test]
+    fn a_forwarded_check_cannot_go_to_a_grpc_plugin() {
+        assert!(parse(&["cipd-plugin", "--wire", "stdio", "--", "./p"]).is_ok());
+        assert_eq!(
+            refusal(&["cipd-plugin", "--wire", "grpc", "--", "./p"]),
+            "error: --wire grpc cannot be used with cipd-plugin: the client can run a gRPC plugin itself"
+        );
+    }
+
+    #[test]
+    fn arguments_after_the_dashes_belong_to_the_command() {
+        let args = check(&["--wire", "grpc", "--", "./p", "--env", "-v"]).expect("it is valid");
+        assert_eq!(args.plugin.command.command, ["./p", "--env", "-v"]);
+        assert_eq!(args.plugin.command.wire, Some(Wire::Grpc));
+        assert!(args.plugin.command.env.is_empty());
+    }
+
+    #[test]
+    fn metadata_comes_from_one_place() {
+        let places = [
+            "--offline",
+            "--metadata=m.json",
+            "--auth-token-command=print",
+            "--auth-token-file=token",
+        ];
+        for (n, one) in places.iter().enumerate() {
+            assert!(check(&[one, "--", "./p"]).is_ok(), "{one}");
+            for other in &places[n + 1..] {
+                let refusal = refusal(&["check", one, other, "--", "./p"]);
+                assert!(refusal.contains("cannot be used with"), "{refusal}");
+            }
+        }
+        for local in &places[..2] {
+            let refusal = refusal(&["check", local, "--ca-file=ca.pem", "--", "./p"]);
+            assert!(refusal.contains("cannot be used with"), "{refusal}");
         }
     }
 }

@@ -1,91 +1,123 @@
 //! The command `check`.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use admission_host::{Exit, Host, HostOptions, Pin, Plugin, PluginState, Repository};
+use admission_host::{ErrorKind, Exit, Host, HostOptions, Pin, Plugin, PluginState};
+use admission_proto::escape;
 use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _};
 use indicatif::ProgressBar;
-use tokio::runtime::{self, Handle};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use crate::args::{AskingArgs, Format, Job};
-use crate::error::describe_plugin_failure;
+use crate::args::{CheckArgs, Format, PluginArgs};
+use crate::cipd_config::CipdConfig;
+use crate::error::render_plugin_failure;
 use crate::hint::{self, PluginKind};
-use crate::input;
-use crate::interrupt::{Interrupt, Interrupts};
-use crate::output::{Checked, Columns, Outcome, Printer};
-use crate::plugin::{self, Chosen};
+use crate::input::Inputs;
+use crate::output::{CheckedPin, Columns, Outcome, Printer};
+use crate::plugin::{ConfiguredPlugin, start_runtime};
 use crate::repository;
 use crate::service_url::ServiceUrl;
-use crate::tally::Tally;
+use crate::signals::Signals;
+use crate::summary::Summary;
 use crate::terminal::Terminal;
 
-/// Exit status when anything failed, or could not be begun.
+/// Exit status if anything failed, or could not be started.
 pub(crate) const FAILED: u8 = 2;
 
-/// Exit status when pins were denied and nothing failed.
+/// Exit status if pins were denied and nothing failed.
 const DENIED: u8 = 1;
 
-/// How long the plugin may take to finish once it is asked to.
+/// Time that the plugin has to exit after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a plugin may stay silent before somebody is told what to look at.
-const SILENCE: Duration = Duration::from_secs(3);
+/// Time that the plugin may take to connect before a warning.
+const SLOW_CONNECT: Duration = Duration::from_secs(3);
 
-/// Most checks that are pending. Bounds memory, and stays far below what a host takes.
-const PENDING: usize = 65_536;
+/// Most pending checks. Bounds memory, and stays far below the limit of a host.
+const MAX_PENDING: usize = 65_536;
 
 /// Most outcomes that wait to be printed.
-const UNPRINTED: usize = 1024;
+const MAX_UNPRINTED: usize = 1024;
 
-/// Worker threads: one for the plugin's conversation and one for everything else. The
-/// thread that asks is a third.
-const WORKERS: usize = 2;
-
-/// Checks all pins of `job` and prints what became of each.
+/// Checks all pins and prints their outcomes.
 ///
 /// # Errors
 ///
-/// If an input is broken or missing, before anything is started; or if stdout cannot be
+/// If an input is broken or missing, before the plugin is started; or if stdout cannot be
 /// written.
-pub(crate) fn run(job: Job, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-    let inputs = input::read(job.pins)?;
-    let chosen = plugin::choose(job.plugin, terminal)?;
-    let service_url = match &job.asking.service_url {
-        Some(url) => url.clone(),
-        None => inputs.service_url(chosen.service_url.clone().unwrap_or_default())?,
+pub(crate) fn run(args: CheckArgs, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+    let inputs = Inputs::read(args.pins)?;
+    for (file, what) in [
+        (&args.plugin.component.component, "component"),
+        (&args.metadata.auth_token_file, "token file"),
+    ] {
+        if let Some(file) = file {
+            try_open(file)
+                .with_context(|| format!("cannot read the {what} `{}`", file.display()))?;
+        }
+    }
+    let timeout = args.plugin.timeout;
+    let (plugin, default_url) = match args.from_cipd_config {
+        true => configure_from_cipd(args.plugin, terminal)?,
+        false => (ConfiguredPlugin::from_args(args.plugin), None),
     };
-    let repository = repository::open(
-        job.metadata,
-        service_url.as_str(),
-        job.asking.patience.timeout,
-    )?;
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .context("cannot start the async runtime")?;
-    let check = Check::new(
-        &job.asking,
-        &service_url,
-        chosen,
-        repository,
-        runtime.handle(),
-        terminal,
+    let service_url = match args.service_url {
+        Some(url) => url,
+        None => inputs.service_url(default_url.unwrap_or_default())?,
+    };
+    let repository = repository::open(args.metadata, &service_url, timeout)?;
+    let runtime = start_runtime()?;
+    let kind = plugin.kind;
+    let (host, plugin) = plugin.create(
+        HostOptions::new(runtime.handle().clone())
+            .service_url(service_url.as_str())
+            .repository(repository)
+            .plugin_log_level(terminal.plugin_log_level()),
     );
+    let check = Check {
+        host,
+        plugin,
+        kind,
+        format: args.format,
+        terminal,
+    };
     let code = runtime.block_on(check.run(&inputs.pins));
-    // Everything was closed, but for a thread that may be stuck in a write to stdout.
+    // The plugin is closed. Only a thread may be left that is stuck in a write to stdout.
     runtime.shutdown_background();
     code
 }
 
-/// One plugin that is asked about pins.
+/// Finds out whether a file can be read, before anything is started.
+fn try_open(file: &Path) -> io::Result<()> {
+    if File::open(file)?.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(())
+}
+
+fn configure_from_cipd(
+    args: PluginArgs,
+    terminal: &Terminal,
+) -> anyhow::Result<(ConfiguredPlugin, Option<ServiceUrl>)> {
+    let config = CipdConfig::load()?;
+    terminal.print_note(&escape(&format!(
+        "using the plugin `{}` of {} with --wire grpc and --inherit-env, as cipd does",
+        config.argv[0].display(),
+        config.origin
+    )));
+    let plugin = ConfiguredPlugin::from_cipd_config(config.argv, args);
+    Ok((plugin, config.service_url))
+}
+
+/// A plugin that checks pins.
 struct Check<'a> {
     host: Host,
     plugin: Plugin,
@@ -94,54 +126,35 @@ struct Check<'a> {
     terminal: &'a Terminal,
 }
 
-impl<'a> Check<'a> {
-    /// Prepares to ask, and starts nothing.
-    fn new(
-        asking: &AskingArgs,
-        service_url: &ServiceUrl,
-        chosen: Chosen,
-        repository: Arc<dyn Repository>,
-        runtime: &Handle,
-        terminal: &'a Terminal,
-    ) -> Self {
-        let options = HostOptions::new(runtime.clone())
-            .service_url(service_url.as_str())
-            .repository(repository)
-            .plugin_log_level(terminal.plugin_log_level());
-        let kind = chosen.kind;
-        let (host, plugin) = chosen.prepare(options, asking.patience);
-        Self {
-            plugin,
-            host,
-            kind,
-            format: asking.format,
-            terminal,
-        }
-    }
-
-    /// Checks all pins, then closes the plugin, unless signals make it end sooner.
+impl Check<'_> {
+    /// Checks all pins, then closes the plugin. A first signal closes the plugin at once, a
+    /// second one kills it.
     async fn run(&self, pins: &[Pin]) -> anyhow::Result<ExitCode> {
-        let mut interrupts = Interrupts::listen().context("cannot listen for signals")?;
-        let mut work = pin!(self.check_and_close(pins));
-        let mut silence = pin!(tokio::time::sleep(SILENCE));
-        let mut first: Option<Interrupt> = None;
+        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        let mut checks = pin!(self.check_and_close(pins));
+        let mut slow_connect = pin!(tokio::time::sleep(SLOW_CONNECT));
+        let mut signal_status: Option<u8> = None;
         loop {
             tokio::select! {
-                worst = &mut work => {
-                    let worst = worst?;
-                    return Ok(exit_code(first, worst));
+                worst = &mut checks => {
+                    let status = match worst? {
+                        Outcome::Admitted => 0,
+                        Outcome::Denied => DENIED,
+                        Outcome::Failed => FAILED,
+                    };
+                    return Ok(ExitCode::from(signal_status.unwrap_or(status)));
                 }
-                interrupt = interrupts.next() => match first {
+                status = signals.next() => match signal_status {
                     None => {
-                        first = Some(interrupt);
+                        signal_status = Some(status);
                         self.plugin.start_close(GRACE);
                     }
                     Some(first) => {
                         self.plugin.close(Duration::ZERO).await;
-                        return Ok(ExitCode::from(first.exit_status()));
+                        return Ok(ExitCode::from(first));
                     }
                 },
-                () = &mut silence, if !silence.is_elapsed() => self.mention_silence(),
+                () = &mut slow_connect, if !slow_connect.is_elapsed() => self.warn_if_connecting(),
             }
         }
     }
@@ -152,99 +165,89 @@ impl<'a> Check<'a> {
             columns: Columns::for_pins(pins, self.terminal.colours_stdout()),
             progress: self.terminal.progress_on_stdout(),
         };
-        let (lines, printed) = mpsc::channel(UNPRINTED);
-        let printing = spawn_blocking(move || printer.print(printed));
-        let progress = self.terminal.progress(pins.len());
+        let (sender, receiver) = mpsc::channel(MAX_UNPRINTED);
+        let printing = spawn_blocking(move || printer.print(receiver));
+        let progress = self.terminal.start_progress(pins.len());
         let started = Instant::now();
-        let tally = self.check_all(pins, &progress, lines).await;
-        let took = started.elapsed();
+        let summary = self.check_all(pins, &progress, sender).await;
+        let duration = started.elapsed();
         let printed = printing.await.expect("printing does not panic");
         progress.finish_and_clear();
-        self.report(&tally, took);
-        self.close(&tally).await;
+        self.report(&summary, duration);
+        self.close(&summary).await;
         printed.context("cannot write to stdout")?;
-        Ok(tally.worst())
+        Ok(summary.worst())
     }
 
-    /// Asks about all pins and hands on the outcomes in the order of the pins.
+    /// Checks all pins, and sends the outcomes to the printer in the order of the pins.
     async fn check_all(
         &self,
         pins: &[Pin],
         progress: &ProgressBar,
-        lines: mpsc::Sender<Checked>,
-    ) -> Tally {
-        let mut tally = Tally::default();
+        printer: mpsc::Sender<CheckedPin>,
+    ) -> Summary {
+        let mut summary = Summary::default();
         let mut checks = stream::iter(pins)
-            .map(|pin| self.ask(pin, progress))
-            .buffered(PENDING);
+            .map(|pin| self.check(pin, progress))
+            .buffered(MAX_PENDING);
         while let Some(checked) = checks.next().await {
-            tally.add(&checked);
-            // Without a reader there is nothing to print, but the exit status is still owed.
-            let _ = lines.send(checked).await;
+            summary.add(&checked);
+            // The printer ends early if stdout has no reader. The exit status needs all checks.
+            let _ = printer.send(checked).await;
         }
-        tally
+        summary
     }
 
-    /// Asks now, and waits in the future that is returned.
-    fn ask(&self, pin: &Pin, progress: &ProgressBar) -> impl Future<Output = Checked> {
-        let asked = Instant::now();
-        let answer = self.plugin.check_admission(pin).wait();
+    /// Starts a check now. The future waits for its result.
+    fn check(&self, pin: &Pin, progress: &ProgressBar) -> impl Future<Output = CheckedPin> {
+        let started = Instant::now();
+        let result = self.plugin.check_admission(pin).wait();
         async move {
-            let result = answer.await;
+            let result = result.await;
             progress.inc(1);
-            Checked {
+            CheckedPin {
                 pin: pin.clone(),
                 result,
-                took: asked.elapsed(),
+                duration: started.elapsed(),
             }
         }
     }
 
-    fn mention_silence(&self) {
+    fn warn_if_connecting(&self) {
         if matches!(self.plugin.state(), PluginState::Launching) {
             warn!(
                 "the plugin `{}` has not connected after {} s: {}",
                 self.plugin.name(),
-                SILENCE.as_secs(),
-                hint::about_silence(self.kind)
+                SLOW_CONNECT.as_secs(),
+                hint::for_slow_connect(self.kind)
             );
         }
     }
 
-    /// Says what concerns all pins together.
-    fn report(&self, tally: &Tally, took: Duration) {
-        if let Some(failure) = tally.plugin_failure() {
-            let hint = hint::about_plugin(failure, self.kind);
-            let failure = describe_plugin_failure(failure, hint);
-            self.terminal.say(&format!("error: {failure}"));
+    /// Prints the errors that concern all pins, and the summary.
+    fn report(&self, summary: &Summary, duration: Duration) {
+        if let Some(failure) = &summary.plugin_failure {
+            let hint = hint::for_plugin_failure(failure, self.kind);
+            let failure = render_plugin_failure(failure, hint);
+            self.terminal.print_error(&format!("error: {failure}"));
         }
-        if tally.timed_out() > 0
-            && let Some(hint) = hint::what_next(admission_host::ErrorKind::Timeout, self.kind)
+        if summary.timed_out
+            && let Some(hint) = hint::for_error_kind(ErrorKind::Timeout, self.kind)
         {
-            self.terminal.note(&format!("hint: {hint}"));
+            self.terminal.print_note(&format!("hint: {hint}"));
         }
         if let Format::Text = self.format {
-            self.terminal.note(&tally.summary(took));
+            self.terminal.print_note(&summary.line(duration));
         }
     }
 
-    async fn close(&self, tally: &Tally) {
+    async fn close(&self, summary: &Summary) {
         let exit = self.plugin.close(GRACE).await;
         self.host.close(GRACE).await;
-        if tally.plugin_failure().is_none() && !matches!(exit, Exit::Success | Exit::NeverStarted) {
-            warn!(
-                "the plugin `{}` was closed and did not end well: {exit}",
-                self.plugin.name()
-            );
+        let is_clean = matches!(exit, Exit::Success | Exit::NeverStarted);
+        if summary.plugin_failure.is_none() && !is_clean {
+            let name = self.plugin.name();
+            warn!("the plugin `{name}` did not shut down cleanly: {exit}");
         }
     }
-}
-
-fn exit_code(interrupt: Option<Interrupt>, worst: Outcome) -> ExitCode {
-    ExitCode::from(match (interrupt, worst) {
-        (Some(interrupt), _) => interrupt.exit_status(),
-        (None, Outcome::Admitted) => 0,
-        (None, Outcome::Denied) => DENIED,
-        (None, Outcome::Failed) => FAILED,
-    })
 }

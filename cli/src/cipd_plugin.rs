@@ -1,10 +1,8 @@
-//! The command `cipd-plugin`: the admission plugin of another client, for which a plugin
-//! of our own judges.
+//! The command `cipd-plugin`: acts as the admission plugin of another client, and forwards
+//! its checks to a policy.
 
-mod judge;
+mod forwarder;
 mod log;
-mod upstream;
-mod verdict;
 
 use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, LazyLock};
@@ -12,65 +10,60 @@ use std::time::Duration;
 
 use admission_sdk::run_plugin_async;
 use anyhow::{Context as _, bail};
-use tokio::runtime::{self, Handle};
+use tokio::runtime::Handle;
 
-use crate::args::Service;
-use crate::interrupt;
-use judge::Judge;
+use self::forwarder::Forwarder;
+use crate::args::CipdPluginArgs;
+use crate::plugin::{ConfiguredPlugin, start_runtime};
+use crate::signals;
 
-/// Exit status when the conversation with the client could not begin or broke off.
+/// Exit status if the session with the client failed.
 pub(crate) const FAILED: u8 = 1;
 
-/// What the client is told of this program; for its logs.
+/// The version of this plugin that the client gets, for its logs.
 const VERSION: &str = concat!("admit ", env!("CARGO_PKG_VERSION"));
 
-/// How long the plugin may take to finish once the client has ended stdin. Clients kill
-/// after 5 s, and by then nothing of it may be left.
+/// Time that the policy has to exit after the client has closed stdin. Clients kill this
+/// process after 5 s, and the policy must be gone before that.
 const GRACE: Duration = Duration::from_secs(4);
 
-/// Worker threads: one for the plugin's conversation and one for everything else. The SDK
-/// has its own for the conversation with the client.
-const WORKERS: usize = 2;
-
-/// Judges what the client asks until it ends stdin.
+/// Serves the client until it closes stdin.
 ///
-/// What is wrong with the plugin is no error here: it is the answer to the client's checks.
+/// A failure of the policy is no error here: it fails the client's checks.
 ///
 /// # Errors
 ///
-/// If there is no client, or the conversation with it breaks off.
-pub(crate) fn run(service: Service) -> anyhow::Result<()> {
+/// If there is no client, or the session with it fails.
+pub(crate) fn run(args: CipdPluginArgs) -> anyhow::Result<()> {
     if io::stdin().is_terminal() {
-        bail!("stdin is a terminal: `admit cipd-plugin` is to be started by a CIPD client");
+        bail!("stdin is a terminal: `admit cipd-plugin` must be started by a CIPD client");
     }
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .context("cannot start the async runtime")?;
-    let ended = runtime.block_on(serve(service));
+    let runtime = start_runtime()?;
+    let result = runtime.block_on(serve(args));
     // Everything was closed.
     runtime.shutdown_background();
-    ended
+    result
 }
 
-async fn serve(service: Service) -> anyhow::Result<()> {
-    // Ctrl-C is meant for the client, which ends stdin when it is done.
-    interrupt::outlive_interrupts().context("cannot listen for signals")?;
+async fn serve(args: CipdPluginArgs) -> anyhow::Result<()> {
+    // Ctrl-C reaches the client as well, which closes stdin when it is done.
+    signals::survive_sigint().context("cannot listen for signals")?;
     log::install();
     let runtime = Handle::current();
-    // Made by the first check, when there is a client that hears what is logged.
-    let judge = Arc::new(LazyLock::new(move || Judge::new(service, runtime)));
-    let ended = run_plugin_async(VERSION, {
-        let judge = Arc::clone(&judge);
+    // The first check configures the policy: before that, no client would get the warnings.
+    let forwarder = Arc::new(LazyLock::new(move || {
+        Forwarder::new(ConfiguredPlugin::from_args(args.plugin), runtime)
+    }));
+    let result = run_plugin_async(VERSION, {
+        let forwarder = Arc::clone(&forwarder);
         move |admission, info| {
-            let judge = Arc::clone(&judge);
-            async move { judge.judge(admission, info).await }
+            let forwarder = Arc::clone(&forwarder);
+            async move { forwarder.check(admission, info).await }
         }
     })
     .await;
-    if let Some(judge) = LazyLock::get(&judge) {
-        judge.close(GRACE).await;
+    if let Some(forwarder) = LazyLock::get(&forwarder) {
+        forwarder.close(GRACE).await;
     }
-    ended.context("cannot serve the client")
+    result.context("cannot serve the client")
 }

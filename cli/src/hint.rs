@@ -1,90 +1,88 @@
-//! What to do next when a plugin fails.
+//! Hints on what to do next when a plugin fails.
 
-use admission_host::{CheckError, ErrorKind};
+use admission_host::{CheckError, ErrorKind, Wire};
 
-use crate::args::Wire;
-
-/// What kind of plugin it is.
+/// What kind of plugin it is, as far as hints differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PluginKind {
-    /// A program that is talked to like this.
+    /// A COMMAND that speaks this wire.
     Command(Wire),
-    /// The program that `cipd` is configured to ask, and that is asked as `cipd` does.
+    /// The native plugin that `cipd` is configured to use, run as `cipd` runs it.
     CommandOfCipd,
     Component,
 }
 
-/// Says what to do next about a plugin that failed, if there is something to say.
-pub(crate) fn about_plugin(failure: &CheckError, kind: PluginKind) -> Option<&'static str> {
+/// Returns the hint for a plugin that failed.
+pub(crate) fn for_plugin_failure(failure: &CheckError, kind: PluginKind) -> Option<&'static str> {
+    if !failure.exited_before_connecting() {
+        return for_error_kind(failure.kind(), kind);
+    }
     match kind {
-        PluginKind::Command(wire) if failure.exited_before_connecting() => Some(match wire {
-            Wire::Stdio => {
-                "the plugin ended before it connected; one that is made for cipd needs --wire grpc, one that needs more of the environment --env NAME, and -vv shows all that it logs"
-            }
-            Wire::Grpc => {
-                "the plugin ended before it connected; one that is not made for cipd may need --wire stdio, one that needs more of the environment --env NAME, and -vv shows all that it logs"
-            }
-        }),
-        PluginKind::CommandOfCipd if failure.exited_before_connecting() => Some(
-            "the plugin ended before it connected, as it would with cipd; -vv shows all that it logs",
+        PluginKind::Command(Wire::Grpc) => Some(
+            "the plugin exited before it connected; a plugin that is not made for cipd needs --wire stdio, one that needs a variable of the environment needs --env NAME; -vv shows everything that it logs",
         ),
-        _ => what_next(failure.kind(), kind),
+        PluginKind::Command(_) => Some(
+            "the plugin exited before it connected; a plugin made for cipd needs --wire grpc, one that needs a variable of the environment needs --env NAME; -vv shows everything that it logs",
+        ),
+        PluginKind::CommandOfCipd => Some(
+            "the plugin exited before it connected, as it would with cipd; -vv shows everything that it logs",
+        ),
+        PluginKind::Component => for_error_kind(failure.kind(), kind),
     }
 }
 
-/// Says what to look at while a plugin does not connect.
-pub(crate) fn about_silence(kind: PluginKind) -> &'static str {
+/// Returns the hint for a plugin that has not connected yet.
+pub(crate) fn for_slow_connect(kind: PluginKind) -> &'static str {
     match kind {
-        PluginKind::Command(Wire::Stdio) => {
-            "is it an admission plugin, and does it start up at all? one that is made for cipd needs --wire grpc"
-        }
         PluginKind::Command(Wire::Grpc) => {
-            "is it an admission plugin, and does it start up at all? one that is not made for cipd may need --wire stdio"
+            "is it an admission plugin? one that is not made for cipd needs --wire stdio"
         }
-        PluginKind::CommandOfCipd => "is it an admission plugin, and does it start up at all?",
-        PluginKind::Component => "a large one takes its time to be compiled once",
+        PluginKind::Command(_) => {
+            "is it an admission plugin? one that is made for cipd needs --wire grpc"
+        }
+        PluginKind::CommandOfCipd => "is it an admission plugin?",
+        PluginKind::Component => "a large component takes a while to compile, once if it is cached",
     }
 }
 
-/// Says what to do next about a failure of kind `error`, if there is something to say.
-pub(crate) fn what_next(error: ErrorKind, plugin: PluginKind) -> Option<&'static str> {
+/// Returns the hint for an error of this kind.
+pub(crate) fn for_error_kind(error: ErrorKind, plugin: PluginKind) -> Option<&'static str> {
+    use PluginKind::{Command, CommandOfCipd, Component};
     Some(match (error, plugin) {
-        (ErrorKind::Launch, PluginKind::Command(_)) => {
-            "check that COMMAND exists and may be executed; a name without a slash is looked for in PATH"
+        (ErrorKind::Launch, Command(_)) => {
+            "check that COMMAND exists and is executable; a name without a slash is looked up in PATH"
         }
-        (ErrorKind::Launch, PluginKind::CommandOfCipd) => {
-            "check that it exists and may be executed; a name without a slash is looked for in PATH"
+        (ErrorKind::Launch, CommandOfCipd) => {
+            "check that it exists and is executable; a name without a slash is looked up in PATH"
         }
-        (ErrorKind::Launch, PluginKind::Component) => {
-            "the file must be a WASI 0.2 component; a Rust program becomes one with `cargo build --target wasm32-wasip2`"
+        (ErrorKind::Launch, Component) => {
+            "the file must be a WASI 0.2 component; `cargo build --target wasm32-wasip2` makes one of a Rust program"
         }
-        (ErrorKind::ConnectTimeout, PluginKind::Command(Wire::Stdio)) => {
-            "the plugin runs but never said that it is ready; one that is made for cipd needs --wire grpc, and one built with the SDK says so as soon as it calls run_plugin"
+        (ErrorKind::ConnectTimeout, Command(Wire::Stdio)) => {
+            "the plugin runs but did not connect; a plugin made for cipd needs --wire grpc; one built with the SDK connects when it calls run_plugin"
         }
         (ErrorKind::ConnectTimeout, _) => {
-            "the plugin runs but never said that it is ready; a plugin built with the SDK does so as soon as it calls run_plugin"
+            "the plugin runs but did not connect; one built with the SDK connects when it calls run_plugin"
         }
-        (ErrorKind::Version, _) => "build the plugin with an SDK that speaks this protocol version",
-        (ErrorKind::Protocol, _) => {
-            "the plugin's stdout belongs to the protocol; print to stderr, or log with the SDK, instead"
+        (ErrorKind::Version, _) => "build the plugin with an SDK of this protocol version",
+        (ErrorKind::Protocol, Command(Wire::Stdio) | Component) => {
+            "only the protocol may write to the plugin's stdout; print to stderr instead, or log with the SDK"
         }
-        (ErrorKind::Stall, _) => {
-            "the plugin stopped in the middle of a message; look for a write to stdout that something blocks"
+        (ErrorKind::Stall, Command(Wire::Stdio) | Component) => {
+            "the plugin stopped in the middle of a frame; look for something that blocks its writes to stdout"
         }
-        (ErrorKind::Crash, _) => {
-            "run again with -vv to see all that the plugin logs before it ends"
-        }
+        (ErrorKind::Crash, _) => "-vv shows everything that the plugin logs before it exits",
         (ErrorKind::Timeout, _) => {
-            "raise --timeout if the plugin needs longer; run with -vv to see what it is doing"
+            "raise --timeout if the plugin needs longer; -vv shows what it is doing"
         }
-        (ErrorKind::Resource, PluginKind::Component) => {
+        (ErrorKind::Resource, Component) => {
             "raise --memory-limit or --cpu-limit if the component needs more"
         }
         (ErrorKind::Trap, _) => {
-            "the component trapped, as a panic makes it do; its stderr and -vv say more"
+            "the component trapped; a panic does that, and its stderr or -vv shows the message"
         }
         (ErrorKind::Import, _) => {
-            "a component may import nothing but WASI 0.2; build it with `cargo build --target wasm32-wasip2`"
+            "a component may import only WASI 0.2; build it with `cargo build --target wasm32-wasip2`"
         }
         _ => return None,
     })

@@ -1,7 +1,7 @@
 //! `admit`: asks a CIPD admission plugin whether pins may be deployed.
 #![allow(
     clippy::disallowed_methods,
-    reason = "this is the rim: files and the environment are read here and nowhere below"
+    reason = "only this crate reads files and the environment"
 )]
 
 mod args;
@@ -11,12 +11,13 @@ mod cipd_plugin;
 mod error;
 mod hint;
 mod input;
-mod interrupt;
 mod output;
+mod platform;
 mod plugin;
 mod repository;
 mod service_url;
-mod tally;
+mod signals;
+mod summary;
 mod terminal;
 mod token;
 
@@ -24,7 +25,6 @@ use std::env;
 use std::process::ExitCode;
 
 use admission_host::guard;
-use clap::Parser as _;
 
 use crate::args::{Cli, Command};
 use crate::terminal::Terminal;
@@ -34,25 +34,21 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == plugin::GUARD) {
         return guard::run(arguments);
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_arguments(env::args_os()).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::Check(args) => {
-            let job = args.into_job().unwrap_or_else(|misuse| misuse.exit());
-            let terminal = Terminal::new(job.terminal);
-            check::run(job, &terminal).unwrap_or_else(|error| {
-                terminal.say(&error::render(&error));
+            let terminal = Terminal::new(args.terminal);
+            check::run(*args, &terminal).unwrap_or_else(|error| {
+                terminal.print_error(&error::render(&error));
                 ExitCode::from(check::FAILED)
             })
         }
-        Command::CipdPlugin(args) => {
-            let service = args.into_service().unwrap_or_else(|misuse| misuse.exit());
-            match cipd_plugin::run(service) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("{}", error::render(&error));
-                    ExitCode::from(cipd_plugin::FAILED)
-                }
+        Command::CipdPlugin(args) => match cipd_plugin::run(*args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}", error::render(&error));
+                ExitCode::from(cipd_plugin::FAILED)
             }
-        }
+        },
     }
 }

@@ -1,4 +1,4 @@
-//! What is printed to stdout: one line a pin, in the order of the pins.
+//! Output on stdout: one line a pin, in the order of the pins.
 
 mod json;
 mod text;
@@ -14,19 +14,19 @@ use tokio::sync::mpsc;
 use crate::args::Format;
 pub(crate) use text::Columns;
 
-/// Most lines that are written before they are flushed.
+/// Most lines that are written between two flushes.
 const BATCH: usize = 256;
 
-/// A pin and what became of it.
+/// A pin and the result of its check.
 #[derive(Debug)]
-pub(crate) struct Checked {
+pub(crate) struct CheckedPin {
     pub(crate) pin: Pin,
     pub(crate) result: Result<(), CheckError>,
-    /// From asking to settling.
-    pub(crate) took: Duration,
+    /// The time from the start of the check until its outcome.
+    pub(crate) duration: Duration,
 }
 
-/// What became of a pin, in one word.
+/// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Admitted,
@@ -35,7 +35,6 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Returns the word.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Admitted => "admitted",
@@ -45,8 +44,7 @@ impl Outcome {
     }
 }
 
-impl Checked {
-    /// Tells a decision from a failure.
+impl CheckedPin {
     pub(crate) fn outcome(&self) -> Outcome {
         match &self.result {
             Ok(()) => Outcome::Admitted,
@@ -55,8 +53,8 @@ impl Checked {
         }
     }
 
-    /// Returns why it was not admitted; in the plugin's own words, which nobody has
-    /// escaped, where it is the plugin that says so.
+    /// Returns the reason unless the pin was admitted. The message of a plugin's status is
+    /// not escaped.
     fn message(&self) -> Option<Cow<'_, str>> {
         Some(match self.result.as_ref().err()? {
             CheckError::Denied { status, .. } | CheckError::PolicyError { status, .. } => {
@@ -67,24 +65,24 @@ impl Checked {
     }
 }
 
-/// Prints outcomes as they come.
+/// Prints outcomes as they arrive.
 pub(crate) struct Printer {
     pub(crate) format: Format,
     pub(crate) columns: Columns,
-    /// What must step aside while a line is written to the same terminal.
+    /// The progress bar to hide while lines are written to the same terminal.
     pub(crate) progress: Option<ProgressBar>,
 }
 
 impl Printer {
-    /// Prints all that arrives, until the sender is dropped or stdout's reader is gone.
+    /// Prints everything that arrives, until the sender is dropped or stdout has no reader.
     ///
-    /// Blocks as long as stdout does: it runs on a thread of its own, so that a reader
-    /// that stands still holds up no signal.
+    /// Blocks while stdout does. Needs a thread of its own, so that a slow reader does not
+    /// delay the handling of signals.
     ///
     /// # Errors
     ///
-    /// If stdout cannot be written for another reason than that nobody reads it.
-    pub(crate) fn print(self, mut lines: mpsc::Receiver<Checked>) -> io::Result<()> {
+    /// If stdout cannot be written. A closed pipe is not an error.
+    pub(crate) fn print(self, mut lines: mpsc::Receiver<CheckedPin>) -> io::Result<()> {
         let mut stdout = BufWriter::new(io::stdout().lock());
         let mut batch = Vec::with_capacity(BATCH);
         while lines.blocking_recv_many(&mut batch, BATCH) > 0 {
@@ -94,7 +92,7 @@ impl Printer {
             };
             match written {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    // Its reader has seen enough; what is buffered must not be tried again.
+                    // Dropping the writer would try to write the rest again.
                     let _unwritten = stdout.into_parts();
                     return Ok(());
                 }
@@ -105,7 +103,7 @@ impl Printer {
         Ok(())
     }
 
-    fn write(&self, out: &mut impl Write, batch: &[Checked]) -> io::Result<()> {
+    fn write(&self, out: &mut impl Write, batch: &[CheckedPin]) -> io::Result<()> {
         for checked in batch {
             match self.format {
                 Format::Text => self.columns.write(out, checked)?,

@@ -1,139 +1,132 @@
-//! From the options of a plugin to what the host starts.
+//! The plugin that the options describe, and the host that runs it.
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::PathBuf;
 
-use admission_host::{Component, Host, HostOptions, NativeCommand, Plugin, PluginOptions, Source};
-use admission_proto::escape;
-use anyhow::{Context as _, bail};
+use admission_host::{
+    Component, Host, HostOptions, NativeCommand, Plugin, PluginOptions, Source, Wire,
+};
+use anyhow::Context as _;
 use etcetera::BaseStrategy as _;
+use tokio::runtime::{self, Runtime};
 use tracing::{info, warn};
 
-use crate::args::{Cache, GivenPlugin, Patience, PluginArgs, Variable, Wire};
-use crate::cipd_config::CipdConfig;
+use crate::args::{CommandArgs, ComponentArgs, PluginArgs, Timeout, Variable};
 use crate::hint::PluginKind;
-use crate::service_url::ServiceUrl;
-use crate::terminal::Terminal;
 
-/// The first argument of this program when it is the guard of a plugin. Not an option of
-/// the command line: a guard must do its work before anything else is done.
+/// The first argument of this program when it is the guard of a plugin. It is not an option
+/// of the command line, because a guard must start its work before everything else.
 pub(crate) const GUARD: &str = "--guard-of-a-plugin";
 
-/// A plugin that can be started, and where its compiled form is kept.
-pub(crate) struct Chosen {
-    pub(crate) source: Source,
+/// Worker threads: one for the session with the plugin and one for everything else.
+const WORKERS: usize = 2;
+
+/// A plugin that was configured and not started.
+pub(crate) struct ConfiguredPlugin {
     pub(crate) kind: PluginKind,
-    pub(crate) component_cache: Option<PathBuf>,
-    /// The service whose pins are judged, as far as it comes with the plugin.
-    pub(crate) service_url: Option<ServiceUrl>,
+    source: Source,
+    /// The directory for compiled components.
+    cache: Option<PathBuf>,
+    timeout: Timeout,
 }
 
-/// Turns options into a plugin that can be started, and starts nothing.
-///
-/// # Errors
-///
-/// If the component's file cannot be opened, or if `cipd` has no plugin or is badly
-/// configured.
-pub(crate) fn choose(args: PluginArgs, terminal: &Terminal) -> anyhow::Result<Chosen> {
-    match args {
-        PluginArgs::Given(given) => {
-            look_at(&given)?;
-            Ok(choose_given(given))
-        }
-        PluginArgs::FromCipdConfig { env } => {
-            let config = CipdConfig::load()?;
-            terminal.note(&escape(&format!(
-                "asking `{}`, which {} names, with --wire grpc and --inherit-env, as cipd does",
-                config.argv[0].display(),
-                config.origin
-            )));
-            Ok(Chosen {
-                kind: PluginKind::CommandOfCipd,
-                service_url: config.service_url,
-                ..native(config.argv, Wire::Grpc, env, true)
-            })
-        }
-    }
+/// Starts the async runtime that plugins run on.
+pub(crate) fn start_runtime() -> anyhow::Result<Runtime> {
+    runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
 }
 
-/// Turns the options of a plugin that was given into one that can be started, whether or
-/// not there is such a file.
-pub(crate) fn choose_given(args: GivenPlugin) -> Chosen {
-    match args {
-        GivenPlugin::Command {
-            argv,
-            wire,
-            env,
-            inherit_env,
-        } => native(argv, wire, env, inherit_env),
-        GivenPlugin::Component {
-            file,
-            cache,
-            memory_limit,
-            cpu_limit,
-        } => {
-            let mut component = Component::from_file(file);
-            if let Some(bytes) = memory_limit {
-                component = component.memory_limit(bytes);
-            }
-            if let Some(limit) = cpu_limit {
-                component = component.cpu_limit(limit);
-            }
-            Chosen {
-                source: Source::from(component),
+impl ConfiguredPlugin {
+    /// Configures the component or the command of the options. Opens no file.
+    pub(crate) fn from_args(args: PluginArgs) -> Self {
+        let (component, command) = (args.component, args.command);
+        match &component.component {
+            Some(file) => Self {
                 kind: PluginKind::Component,
-                component_cache: cache_folder(cache),
-                service_url: None,
+                source: configure_component(file.clone(), &component).into(),
+                cache: cache_directory(component),
+                timeout: args.timeout,
+            },
+            None => {
+                let wire = command.wire.unwrap_or_default();
+                Self {
+                    kind: PluginKind::Command(wire),
+                    source: configure_command(command, wire).into(),
+                    cache: None,
+                    timeout: args.timeout,
+                }
             }
         }
     }
-}
 
-impl Chosen {
-    /// Prepares the plugin, and a host that is made from `options` otherwise, and starts
-    /// nothing.
-    pub(crate) fn prepare(self, options: HostOptions, patience: Patience) -> (Host, Plugin) {
+    /// Configures the plugin of `cipd` as `cipd` runs it: with gRPC, and with the whole
+    /// environment.
+    pub(crate) fn from_cipd_config(argv: Vec<OsString>, args: PluginArgs) -> Self {
+        let command = CommandArgs {
+            command: argv,
+            inherit_env: true,
+            ..args.command
+        };
+        Self {
+            kind: PluginKind::CommandOfCipd,
+            source: configure_command(command, Wire::Grpc).into(),
+            cache: None,
+            timeout: args.timeout,
+        }
+    }
+
+    /// Creates the plugin, and the host that runs it with `options`. Starts nothing.
+    pub(crate) fn create(self, options: HostOptions) -> (Host, Plugin) {
         let mut options = options
             .guard("/proc/self/exe", [GUARD])
             .name_and_version(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        if let Some(folder) = self.component_cache {
-            options = options.component_cache(folder);
+        if let Some(cache) = self.cache {
+            options = options.component_cache(cache);
         }
-        let mut limits = PluginOptions::default();
-        if !patience.timeout.is_zero() {
-            limits = limits.check_timeout(patience.timeout);
+        let mut plugin_options = PluginOptions::default();
+        if let Some(timeout) = self.timeout {
+            plugin_options = plugin_options.check_timeout(timeout);
         }
         let host = Host::new(options);
-        let plugin = host.plugin_with_options(self.source, limits);
+        let plugin = host.plugin_with_options(self.source, plugin_options);
         (host, plugin)
     }
 }
 
-fn native(argv: Vec<OsString>, wire: Wire, env: Vec<Variable>, inherit_env: bool) -> Chosen {
-    Chosen {
-        source: Source::from(command(argv, wire, env, inherit_env)),
-        kind: PluginKind::Command(wire),
-        component_cache: None,
-        service_url: None,
+fn configure_component(file: PathBuf, args: &ComponentArgs) -> Component {
+    let mut component = Component::from_file(file);
+    if let Some(bytes) = args.memory_limit {
+        component = component.memory_limit(bytes);
+    }
+    if let Some(limit) = args.cpu_limit {
+        component = component.cpu_limit(limit);
+    }
+    component
+}
+
+fn cache_directory(args: ComponentArgs) -> Option<PathBuf> {
+    if args.no_cache || args.cache_dir.is_some() {
+        return args.cache_dir;
+    }
+    match etcetera::choose_base_strategy() {
+        Ok(directories) => Some(directories.cache_dir().join("admit")),
+        Err(error) => {
+            info!(%error, "compiled components are not cached: the user has no home directory");
+            None
+        }
     }
 }
 
-fn command(
-    argv: Vec<OsString>,
-    wire: Wire,
-    env: Vec<Variable>,
-    inherit_env: bool,
-) -> NativeCommand {
-    let mut command = NativeCommand::new(argv).wire(match wire {
-        Wire::Stdio => admission_host::Wire::Stdio,
-        Wire::Grpc => admission_host::Wire::Grpc,
-    });
-    if inherit_env {
+fn configure_command(args: CommandArgs, wire: Wire) -> NativeCommand {
+    let mut command = NativeCommand::new(args.command).wire(wire);
+    if args.inherit_env {
         command = command.inherit_environment();
     }
-    for Variable { name, value } in env {
+    for Variable { name, value } in args.env {
         match value.or_else(|| env::var_os(&name)) {
             Some(value) => command = command.env(name, value),
             None => warn!(
@@ -143,32 +136,4 @@ fn command(
         }
     }
     command
-}
-
-/// Finds out now, before anything is started, that there is no such file.
-fn look_at(args: &GivenPlugin) -> anyhow::Result<()> {
-    let GivenPlugin::Component { file: path, .. } = args else {
-        return Ok(());
-    };
-    let file = File::open(path)
-        .and_then(|file| file.metadata())
-        .with_context(|| format!("cannot read the component `{}`", path.display()))?;
-    if !file.is_file() {
-        bail!("the component `{}` is not a file", path.display());
-    }
-    Ok(())
-}
-
-fn cache_folder(cache: Cache) -> Option<PathBuf> {
-    match cache {
-        Cache::None => None,
-        Cache::Folder(folder) => Some(folder),
-        Cache::UserFolder => match etcetera::choose_base_strategy() {
-            Ok(folders) => Some(folders.cache_dir().join("admit")),
-            Err(error) => {
-                info!(%error, "compiled components are not kept: the user has no home folder");
-                None
-            }
-        },
-    }
 }

@@ -1,4 +1,4 @@
-//! Where plugins get metadata from.
+//! The repository that plugins get metadata from.
 
 use std::fs;
 use std::future::ready;
@@ -13,71 +13,58 @@ use admission_host::{
 use anyhow::Context as _;
 use tracing::warn;
 
-use crate::args::{Access, Identity, Metadata};
+use crate::args::{MetadataArgs, Timeout};
+use crate::service_url::ServiceUrl;
 use crate::token;
 
-/// Longest time that a call for metadata may take.
+/// Longest time that a metadata call may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What this program calls itself before the service.
+/// The name of this program in requests to the service.
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
-/// Opens a file of metadata, or prepares to ask the service of `service_url`, for checks
-/// that may take as long as `timeout`; 0 is for ever.
+/// Opens the metadata file, or prepares the client of the service, for checks that may take
+/// as long as `timeout`.
 ///
 /// # Errors
 ///
-/// If a file cannot be read, or the service cannot be asked in this way.
+/// If a file cannot be read, or the options do not fit the service.
 pub(crate) fn open(
-    metadata: Metadata,
-    service_url: &str,
-    timeout: Duration,
+    args: MetadataArgs,
+    service_url: &ServiceUrl,
+    timeout: Timeout,
 ) -> anyhow::Result<Arc<dyn Repository>> {
-    Ok(match metadata {
-        Metadata::File(file) => Arc::new(MemoryRepository::from_json_file(file)?),
-        Metadata::Offline => Arc::new(Offline),
-        Metadata::Service(access) => service(access, service_url, timeout)?,
-    })
-}
-
-fn service(
-    access: Access,
-    service_url: &str,
-    timeout: Duration,
-) -> anyhow::Result<Arc<dyn Repository>> {
-    let mut options = PrpcOptions::new(service_url)
-        .deadline(DEADLINE)
+    if let Some(file) = args.metadata {
+        return Ok(Arc::new(MemoryRepository::from_json_file(file)?));
+    }
+    if args.offline {
+        return Ok(Arc::new(Offline));
+    }
+    // The call ends before its check does, so that the policy gets the reason.
+    let deadline = timeout.map_or(DEADLINE, |timeout| DEADLINE.min(timeout / 4 * 3));
+    let mut options = PrpcOptions::new(service_url.as_str())
+        .deadline(deadline)
         .user_agent(USER_AGENT)
         .proxies_of_environment();
-    if !timeout.is_zero() {
-        // So that the policy gets the reason before its check runs out of time.
-        options = options.deadline(DEADLINE.min(timeout / 4 * 3));
-    }
-    if let Some(file) = access.ca_file {
+    if let Some(file) = args.ca_file {
         let pem = fs::read(&file)
             .with_context(|| format!("cannot read the root certificates `{}`", file.display()))?;
         options = options.root_certificates(pem);
     }
-    Ok(match access.identity {
-        Identity::Anonymous => Arc::new(Anonymous {
+    if let Some(command) = args.auth_token_command {
+        options = options.bearer_tokens(move || token::from_command(command.clone()));
+    } else if let Some(file) = args.auth_token_file {
+        options = options.bearer_tokens(move || token::from_file(file.clone()));
+    } else {
+        return Ok(Arc::new(Anonymous {
             service: PrpcRepository::new(options)?,
             has_hinted: AtomicBool::new(false),
-        }),
-        Identity::TokenCommand(command) => {
-            let source = move || token::from_command(command.clone());
-            Arc::new(PrpcRepository::new(options.bearer_tokens(source))?)
-        }
-        Identity::TokenFile(file) => {
-            // Finds out now, before anything is started, that there is no such file.
-            token::look_at(&file)
-                .with_context(|| format!("cannot read the token file `{}`", file.display()))?;
-            let source = move || token::from_file(file.clone());
-            Arc::new(PrpcRepository::new(options.bearer_tokens(source))?)
-        }
-    })
+        }));
+    }
+    Ok(Arc::new(PrpcRepository::new(options)?))
 }
 
-/// Stands for the repository that is not to be asked.
+/// A repository without metadata.
 struct Offline;
 
 impl Repository for Offline {
@@ -87,7 +74,7 @@ impl Repository for Offline {
     }
 }
 
-/// A service that does not know who asks.
+/// The service with anonymous access.
 struct Anonymous {
     service: PrpcRepository,
     has_hinted: AtomicBool,
@@ -96,16 +83,16 @@ struct Anonymous {
 impl Repository for Anonymous {
     fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_> {
         Box::pin(async move {
-            let answer = self.service.list_metadata(request).await;
-            if let Err(status) = &answer
+            let result = self.service.list_metadata(request).await;
+            if let Err(status) = &result
                 && [Code::UNAUTHENTICATED, Code::PERMISSION_DENIED].contains(&status.code)
                 && !self.has_hinted.swap(true, Ordering::Relaxed)
             {
                 warn!(
-                    "the service does not show everything to everybody: --auth-token-command or --auth-token-file tells it who asks"
+                    "the service denied anonymous access: pass --auth-token-command or --auth-token-file to authenticate"
                 );
             }
-            answer
+            result
         })
     }
 }

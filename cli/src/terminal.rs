@@ -1,4 +1,4 @@
-//! Whoever sits in front of it: logs, colours, the progress bar, last words.
+//! The terminal: logs, colours, the progress bar and messages on stderr.
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -7,23 +7,22 @@ use anstream::{AutoStream, ColorChoice};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Color, TerminalArgs};
 
-/// Most pins that are not worth a progress bar.
-const FEW: usize = 100;
+/// Most pins that are checked without a progress bar.
+const FEW_PINS: usize = 100;
 
-/// What is shown on stderr, and how stdout may look.
+/// The terminal of the command `check`.
 pub(crate) struct Terminal {
-    args: TerminalArgs,
+    level: LevelFilter,
     progress: ProgressBar,
 }
 
 impl Terminal {
-    /// Takes charge of logs and colours, for the whole process.
+    /// Sets up logging and colours for the whole process.
     pub(crate) fn new(args: TerminalArgs) -> Self {
         match args.color {
             Color::Auto => ColorChoice::Auto,
@@ -32,16 +31,41 @@ impl Terminal {
         }
         .write_global();
         let terminal = Self {
-            args,
+            level: match (args.quiet, args.verbose) {
+                (true, _) => LevelFilter::ERROR,
+                (false, 0) => LevelFilter::WARN,
+                (false, 1) => LevelFilter::INFO,
+                (false, _) => LevelFilter::DEBUG,
+            },
             progress: ProgressBar::hidden(),
         };
-        terminal.log();
+        terminal.install_logger();
         terminal
     }
 
-    /// Returns what plugins are asked to log: as much as will be shown.
+    fn install_logger(&self) {
+        let targets = Targets::new()
+            // The engine and the runtime log details that are not about plugins.
+            .with_default(self.level.min(LevelFilter::WARN))
+            .with_target("admit", self.level)
+            .with_target("admission_host", self.level)
+            // `check` reports the failure of a plugin itself.
+            .with_target("admission_host::end", self.level.min(LevelFilter::ERROR));
+        let progress = self.progress.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .without_time()
+            .with_target(false)
+            .with_ansi(AutoStream::choice(&io::stderr()) != ColorChoice::Never)
+            .with_writer(move || StderrWithProgress(progress.clone()));
+        tracing_subscriber::registry()
+            .with(lines)
+            .with(targets)
+            .init();
+    }
+
+    /// Returns the level at which plugins log: the level that is shown.
     pub(crate) fn plugin_log_level(&self) -> LogLevel {
-        match self.level() {
+        match self.level {
             LevelFilter::ERROR => LogLevel::Error,
             LevelFilter::WARN => LogLevel::Warning,
             LevelFilter::INFO => LogLevel::Info,
@@ -49,14 +73,14 @@ impl Terminal {
         }
     }
 
-    /// Tells whether stdout takes colours.
+    /// Returns whether stdout gets colours.
     pub(crate) fn colours_stdout(&self) -> bool {
         AutoStream::choice(&io::stdout()) != ColorChoice::Never
     }
 
-    /// Returns the bar to advance, which is seen only if it is worth it.
-    pub(crate) fn progress(&self, pins: usize) -> ProgressBar {
-        if pins > FEW && !self.args.quiet && io::stderr().is_terminal() {
+    /// Starts the progress bar, which is visible only for many pins and on a terminal.
+    pub(crate) fn start_progress(&self, pins: usize) -> ProgressBar {
+        if pins > FEW_PINS && !self.is_quiet() && io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {elapsed}")
                 .expect("the template is valid");
             self.progress.set_style(style);
@@ -67,73 +91,43 @@ impl Terminal {
         self.progress.clone()
     }
 
-    /// Returns what must step aside while stdout is written: the bar, on the same terminal.
+    /// Returns the progress bar to hide while stdout is written, if both share a terminal.
     ///
-    /// Elsewhere it need not, and must not: a stdout that blocks would hold up the logs.
+    /// Without a terminal the bar must not wait for stdout, which may block and would delay
+    /// the logs.
     pub(crate) fn progress_on_stdout(&self) -> Option<ProgressBar> {
         io::stdout().is_terminal().then(|| self.progress.clone())
     }
 
-    /// Writes a line to stderr, also where only errors are wanted.
-    pub(crate) fn say(&self, line: &str) {
+    /// Prints a line to stderr, also with `--quiet`.
+    pub(crate) fn print_error(&self, line: &str) {
         self.progress.suspend(|| {
-            // Where stderr cannot be written there is nobody left to tell.
+            // If stderr cannot be written there is nowhere to report that.
             let _ = writeln!(io::stderr(), "{line}");
         });
     }
 
-    /// Writes a line to stderr, unless only errors are wanted.
-    pub(crate) fn note(&self, line: &str) {
-        if !self.args.quiet {
-            self.say(line);
+    /// Prints a line to stderr, but not with `--quiet`.
+    pub(crate) fn print_note(&self, line: &str) {
+        if !self.is_quiet() {
+            self.print_error(line);
         }
     }
 
-    fn level(&self) -> LevelFilter {
-        match (self.args.quiet, self.args.verbose) {
-            (true, _) => LevelFilter::ERROR,
-            (false, 0) => LevelFilter::WARN,
-            (false, 1) => LevelFilter::INFO,
-            (false, _) => LevelFilter::DEBUG,
-        }
-    }
-
-    fn log(&self) {
-        let level = self.level();
-        // What the engine and the runtime have to say at lower levels helps nobody here.
-        let ours = Targets::new()
-            .with_default(level.min(LevelFilter::WARN))
-            .with_target("admit", level)
-            .with_target("admission_host", level)
-            // Told by `admit` itself, and once.
-            .with_target("admission_host::end", level.min(LevelFilter::ERROR));
-        let lines = tracing_subscriber::fmt::layer()
-            .without_time()
-            .with_target(false)
-            .with_ansi(AutoStream::choice(&io::stderr()) != ColorChoice::Never)
-            .with_writer(BesideProgress(self.progress.clone()));
-        tracing_subscriber::registry().with(lines).with(ours).init();
+    fn is_quiet(&self) -> bool {
+        self.level == LevelFilter::ERROR
     }
 }
 
-/// Writes to stderr while the progress bar steps aside.
-#[derive(Clone)]
-struct BesideProgress(ProgressBar);
+/// Stderr, for which the progress bar is hidden during each write.
+struct StderrWithProgress(ProgressBar);
 
-impl Write for BesideProgress {
+impl Write for StderrWithProgress {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.suspend(|| io::stderr().write(line))
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
-    }
-}
-
-impl MakeWriter<'_> for BesideProgress {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }

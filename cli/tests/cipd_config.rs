@@ -1,8 +1,8 @@
-//! How `admit check --from-cipd-config` finds the plugin that `cipd` would ask.
+//! `admit check --from-cipd-config`: finds and runs the plugin that `cipd` would use.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test makes its own files, and fails where anything is amiss"
+    reason = "tests create files, and panic on errors"
 )]
 
 use std::fs;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const ID: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 const PIN: &str = "a/b:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 
-/// What names a plugin that is none, and leaves a file behind.
+/// The value of a variable for a command that is not a plugin, and creates a file.
 const STARTED: &str = r#"["sh", "-c", "touch started"]"#;
 
 /// Prepares to run `admit check --from-cipd-config` in `folder`, with these variables.
@@ -27,7 +27,7 @@ fn admit(folder: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
         .args(args)
         .env_remove("CIPD_ADMISSION_PLUGIN")
         .env_remove("CIPD_SERVICE_URL")
-        // Whatever this machine has in /etc is none of the tests' business.
+        // Ignores the file in /etc of this machine.
         .env("CIPD_CONFIG_FILE", "-")
         .envs(variables.iter().copied())
         .current_dir(folder)
@@ -35,8 +35,8 @@ fn admit(folder: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
     command
 }
 
-/// Returns what is said on stderr.
-fn said(folder: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> String {
+/// Returns the text on stderr.
+fn stderr(folder: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> String {
     let run = admit(folder.path(), variables, args)
         .arg(PIN)
         .output()
@@ -45,24 +45,24 @@ fn said(folder: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> String {
     String::from_utf8(run.stderr).unwrap()
 }
 
-/// Returns what is said on stderr when no plugin is started.
+/// Returns the text on stderr, and requires that no plugin was started.
 fn refusal(folder: &TempDir, variables: &[(&str, &str)]) -> String {
-    let text = said(folder, variables, &[]);
+    let text = stderr(folder, variables, &[]);
     assert!(!folder.path().join("started").exists(), "{text}");
     text
 }
 
 #[test]
-fn the_plugin_of_the_environment_is_announced_in_one_line() {
+fn the_plugin_of_the_environment_is_named_in_one_line() {
     let folder = TempDir::new().unwrap();
     let variables = [("CIPD_ADMISSION_PLUGIN", STARTED)];
-    let line = "asking `sh`, which CIPD_ADMISSION_PLUGIN names, with --wire grpc and --inherit-env, as cipd does";
-    assert_eq!(said(&folder, &variables, &[]).lines().next(), Some(line));
-    assert!(!said(&folder, &variables, &["--quiet"]).contains(line));
+    let line = "using the plugin `sh` of CIPD_ADMISSION_PLUGIN with --wire grpc and --inherit-env, as cipd does";
+    assert_eq!(stderr(&folder, &variables, &[]).lines().next(), Some(line));
+    assert!(!stderr(&folder, &variables, &["--quiet"]).contains(line));
 }
 
 #[test]
-fn the_plugin_of_the_file_is_announced_in_one_line() {
+fn the_plugin_of_the_file_is_named_in_one_line() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("cipd.cfg");
     let text = "future { x: 1 }\nplugins { admission { cmd: '/opt/\\tpolicy' args: '--strict' } }";
@@ -73,16 +73,16 @@ fn the_plugin_of_the_file_is_announced_in_one_line() {
         ("CIPD_ADMISSION_PLUGIN", "null"),
     ];
     assert_eq!(
-        said(&folder, &variables, &[]).lines().next(),
+        stderr(&folder, &variables, &[]).lines().next(),
         Some(&*format!(
-            "asking `/opt/\\tpolicy`, which {file} names, with --wire grpc and --inherit-env, as cipd does"
+            "using the plugin `/opt/\\tpolicy` of {file} with --wire grpc and --inherit-env, as cipd does"
         ))
     );
 }
 
-/// Returns what the plugin of the conformance tests says when `cipd` is configured to ask
-/// it, and is told to do as `order` says.
-fn verdict(order: &str, variables: &[(&str, &str)], args: &[&str]) -> Value {
+/// Returns the outcome of one check by the fixture of the conformance tests, when `cipd` is
+/// configured to use it. The package `order` selects what the fixture does.
+fn outcome(order: &str, variables: &[(&str, &str)], args: &[&str]) -> Value {
     let folder = TempDir::new().unwrap();
     let plugin = serde_json::to_string(&[native("conformance-fixture")]).unwrap();
     let pin = format!("{order}:{ID}");
@@ -95,45 +95,48 @@ fn verdict(order: &str, variables: &[(&str, &str)], args: &[&str]) -> Value {
 }
 
 #[test]
-fn a_plugin_of_cipd_is_talked_to_as_cipd_does() {
+fn a_plugin_of_cipd_gets_the_grpc_handshake() {
     let folder = TempDir::new().unwrap();
     let plugin = r#"["sh", "-c", "head -c 1 >\"$0\"", "first"]"#;
-    said(&folder, &[("CIPD_ADMISSION_PLUGIN", plugin)], &[]);
+    stderr(&folder, &[("CIPD_ADMISSION_PLUGIN", plugin)], &[]);
     // The handshake is a JSON object.
     assert_eq!(fs::read(folder.path().join("first")).unwrap(), b"{");
 }
 
 #[test]
-fn a_plugin_of_cipd_has_the_whole_environment() {
-    let verdict = verdict(
+fn a_plugin_of_cipd_gets_the_whole_environment() {
+    let outcome = outcome(
         "environment",
         &[("SECRET_OF_THE_HOST", "1")],
         &["--env", "ONE_MORE=2"],
     );
-    assert_eq!(verdict["outcome"], "denied", "{verdict}");
-    let names: Vec<_> = verdict["message"].as_str().unwrap().split(' ').collect();
+    assert_eq!(outcome["outcome"], "denied", "{outcome}");
+    let names: Vec<_> = outcome["message"].as_str().unwrap().split(' ').collect();
     for name in ["SECRET_OF_THE_HOST", "ONE_MORE", "CIPD_ADMISSION_PLUGIN"] {
         assert!(names.contains(&name), "{names:?}");
     }
 }
 
 #[test]
-fn the_plugin_is_told_the_service_that_cipd_would_tell_it() {
-    let told = |variables: &[(&str, &str)], args: &[&str]| {
-        let verdict = verdict("service", variables, args);
-        verdict["message"].as_str().unwrap().to_owned()
+fn the_plugin_gets_the_service_url_that_cipd_would_send() {
+    let service_url = |variables: &[(&str, &str)], args: &[&str]| {
+        let outcome = outcome("service", variables, args);
+        outcome["message"].as_str().unwrap().to_owned()
     };
     let variable = [("CIPD_SERVICE_URL", "https://cipd.example.com/")];
-    assert_eq!(told(&[], &[]), "https://chrome-infra-packages.appspot.com");
-    assert_eq!(told(&variable, &[]), "https://cipd.example.com");
     assert_eq!(
-        told(&variable, &["--service-url", "https://other.example.com"]),
+        service_url(&[], &[]),
+        "https://chrome-infra-packages.appspot.com"
+    );
+    assert_eq!(service_url(&variable, &[]), "https://cipd.example.com");
+    assert_eq!(
+        service_url(&variable, &["--service-url", "https://other.example.com"]),
         "https://other.example.com"
     );
 }
 
 #[test]
-fn a_plugin_without_a_program_fails_the_first_check() {
+fn an_empty_program_fails_the_first_check() {
     for nothing in [r#"[""]"#, "[null]"] {
         let folder = TempDir::new().unwrap();
         let variables = [("CIPD_ADMISSION_PLUGIN", nothing)];
@@ -141,37 +144,37 @@ fn a_plugin_without_a_program_fails_the_first_check() {
             .output()
             .unwrap();
         assert_eq!(run.status.code(), Some(2), "{run:?}");
-        let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
-        assert_eq!(verdict["kind"], "launch", "{verdict}");
+        let outcome: Value = serde_json::from_slice(&run.stdout).unwrap();
+        assert_eq!(outcome["kind"], "launch", "{outcome}");
     }
 }
 
 #[test]
-fn nothing_is_suggested_that_only_other_plugins_can_have() {
-    let said = |plugin| {
+fn hints_for_a_plugin_of_cipd_name_only_options_that_it_can_have() {
+    let stderr = |plugin| {
         let variables = [("CIPD_ADMISSION_PLUGIN", plugin)];
-        said(&TempDir::new().unwrap(), &variables, &["--quiet"])
+        stderr(&TempDir::new().unwrap(), &variables, &["--quiet"])
     };
     let hint = |text: &str| text.lines().last().map(str::to_owned);
     assert_eq!(
-        hint(&said(r#"["sh", "-c", "exit 3"]"#)).as_deref(),
+        hint(&stderr(r#"["sh", "-c", "exit 3"]"#)).as_deref(),
         Some(
-            "  hint: the plugin ended before it connected, as it would with cipd; -vv shows all that it logs"
+            "  hint: the plugin exited before it connected, as it would with cipd; -vv shows everything that it logs"
         )
     );
     assert_eq!(
-        hint(&said(r#"["/absent"]"#)).as_deref(),
+        hint(&stderr(r#"["/absent"]"#)).as_deref(),
         Some(
-            "  hint: check that it exists and may be executed; a name without a slash is looked for in PATH"
+            "  hint: check that it exists and is executable; a name without a slash is looked up in PATH"
         )
     );
 }
 
 #[test]
-fn no_plugin_at_all_is_an_error() {
+fn no_configured_plugin_is_an_error() {
     assert_eq!(
         refusal(&TempDir::new().unwrap(), &[]),
-        r#"error: cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and CIPD_CONFIG_FILE is `-`, which is no file
+        r#"error: cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and CIPD_CONFIG_FILE is `-`, which disables the file
   hint: `cipd` deploys unchecked like this; to change that, set CIPD_ADMISSION_PLUGIN='["/opt/policy", "--strict"]'
 "#
     );
@@ -227,8 +230,6 @@ fn a_file_that_cipd_cannot_load_is_refused() {
     fs::write(&binary, b"\x7fELF\x02\x01\xff\0").unwrap();
     assert_eq!(
         load(&binary),
-        format!(
-            "error: loading CIPD config: {binary}:1:1: expected the name of a field, found \"\\x7f\"\n"
-        )
+        format!("error: loading CIPD config: {binary}:1: not valid UTF-8\n")
     );
 }

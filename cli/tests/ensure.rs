@@ -1,8 +1,8 @@
-//! What `admit check` makes of ensure files.
+//! Ensure files in `admit check`.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test makes its own files, and fails where anything is amiss"
+    reason = "tests create files, and panic on errors"
 )]
 
 use std::fs::{self, File};
@@ -16,9 +16,9 @@ use tempfile::TempDir;
 const ID: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 const SHA1: &str = "deadbeefdeadbeefdeadbeefdeadbeefdeadbeef";
 
-/// An ensure file with a bit of everything.
+/// An ensure file with every kind of statement.
 const CIPD_ENSURE: &str = "\
-# What the tests deploy.\r
+# For the tests.\r
 $ServiceURL https://cipd.example.com/\r
 $ParanoidMode CheckPresence
 $ResolvedVersions versions/cipd.versions
@@ -33,13 +33,13 @@ allow/tool/${platform}    latest
 allow/mac                 latest
 
 @Subdir other
-# Deployed twice, and the same: asked about once.
+# The same pin in two subdirs: checked once.
 allow/tool/${os}-${arch}  latest
 allow/pinned              deadbeefdeadbeefdeadbeefdeadbeefdeadbeef
-allow/windows/${os=windows}  nobody asks
+allow/windows/${os=windows}  not a version
 ";
 
-/// What its versions are resolved to.
+/// The resolved-versions file of [`CIPD_ENSURE`].
 fn versions() -> String {
     let mut text = "# made by a tool\n".to_owned();
     for (package, version) in [
@@ -63,7 +63,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-fn whole() -> TempDir {
+fn complete_folder() -> TempDir {
     folder(&[
         ("cipd.ensure", CIPD_ENSURE),
         ("versions/cipd.versions", &versions()),
@@ -95,7 +95,7 @@ fn pins(run: &Output) -> Vec<String> {
     stdout.lines().map(pin).collect()
 }
 
-/// Returns what is said on stderr when nothing is asked.
+/// Returns the text on stderr, and requires that nothing was checked.
 fn refusal(folder: &TempDir, args: &[&str]) -> String {
     let run = admit(folder.path(), args).output().unwrap();
     assert_eq!(run.status.code(), Some(2), "{run:?}");
@@ -104,8 +104,8 @@ fn refusal(folder: &TempDir, args: &[&str]) -> String {
 }
 
 #[test]
-fn the_pins_of_an_ensure_file_are_those_for_the_platform() {
-    let folder = whole();
+fn the_pins_of_an_ensure_file_depend_on_the_platform() {
+    let folder = complete_folder();
     let args = |platform| ["--ensure-file", "cipd.ensure", "--platform", platform];
     assert_eq!(
         pins(&admit(folder.path(), &args("linux-arm64")).output().unwrap()),
@@ -127,7 +127,7 @@ fn the_pins_of_an_ensure_file_are_those_for_the_platform() {
 }
 
 #[test]
-fn the_platform_is_this_one_unless_another_is_named() {
+fn the_default_platform_is_that_of_this_machine() {
     let folder = folder(&[("cipd.ensure", &format!("allow/${{platform}} {ID}"))]);
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -157,8 +157,8 @@ fn pins_come_in_the_order_of_the_options_in_the_help() {
 }
 
 #[test]
-fn an_ensure_file_on_stdin_has_its_paths_from_the_working_directory() {
-    let folder = whole();
+fn paths_in_an_ensure_file_on_stdin_are_relative_to_the_working_directory() {
+    let folder = complete_folder();
     let stdin = File::open(folder.path().join("cipd.ensure")).unwrap();
     let run = admit(
         folder.path(),
@@ -174,8 +174,8 @@ fn an_ensure_file_on_stdin_has_its_paths_from_the_working_directory() {
 }
 
 #[test]
-fn the_resolved_versions_are_beside_the_ensure_file() {
-    let folder = whole();
+fn the_path_of_the_resolved_versions_is_relative_to_the_ensure_file() {
+    let folder = complete_folder();
     fs::create_dir(folder.path().join("elsewhere")).unwrap();
     let args = ["--ensure-file", "../cipd.ensure", "--platform", "mac-arm64"];
     let run = admit(&folder.path().join("elsewhere"), &args).output();
@@ -183,8 +183,8 @@ fn the_resolved_versions_are_beside_the_ensure_file() {
 }
 
 #[test]
-fn all_that_cannot_be_resolved_offline_is_named() {
-    let folder = whole();
+fn all_versions_that_cannot_be_resolved_offline_are_named() {
+    let folder = complete_folder();
     fs::write(
         folder.path().join("bare.ensure"),
         format!("a latest\nb {ID}\nc k:v with spaces\n"),
@@ -211,7 +211,7 @@ fn all_that_cannot_be_resolved_offline_is_named() {
 }
 
 #[test]
-fn a_file_that_is_broken_or_missing_is_named() {
+fn a_broken_or_missing_file_is_named() {
     let folder = folder(&[
         ("nurbs.ensure", "\n# fine\n$Nurbs x\n"),
         ("lost.ensure", &format!("$ResolvedVersions lost\na {ID}")),
@@ -222,18 +222,18 @@ fn a_file_that_is_broken_or_missing_is_named() {
     ]);
     fs::write(folder.path().join("binary.ensure"), b"\x7fELF\x02\xff\n").unwrap();
     fs::write(folder.path().join("endless.ensure"), [b'a'; 100_000]).unwrap();
-    let said = |file: &str| refusal(&folder, &["--ensure-file", file]);
+    let refusal = |file: &str| refusal(&folder, &["--ensure-file", file]);
     assert_eq!(
-        said("nurbs.ensure"),
+        refusal("nurbs.ensure"),
         "error: nurbs.ensure:3: unknown $setting: \"$Nurbs\"\n"
     );
     let absent = "No such file or directory (os error 2)";
     assert_eq!(
-        said("absent"),
+        refusal("absent"),
         format!("error: cannot read absent\n  caused by: {absent}\n")
     );
     assert_eq!(
-        said("lost.ensure"),
+        refusal("lost.ensure"),
         format!(
             "error: cannot read lost, the $ResolvedVersions of lost.ensure\n  caused by: {absent}\n  \
              hint: run `cipd ensure-file-resolve -ensure-file lost.ensure`\n"
@@ -241,40 +241,40 @@ fn a_file_that_is_broken_or_missing_is_named() {
     );
     let directory = "Is a directory (os error 21)";
     assert_eq!(
-        said("folder.ensure"),
+        refusal("folder.ensure"),
         format!("error: cannot read versions\n  caused by: {directory}\n")
     );
     assert_eq!(
-        said("versions"),
+        refusal("versions"),
         format!("error: cannot read versions\n  caused by: {directory}\n")
     );
     assert_eq!(
-        said("bad.ensure"),
+        refusal("bad.ensure"),
         "error: bad:3: expected an instance ID, found the end of the file\n"
     );
     assert_eq!(
-        said("binary.ensure"),
+        refusal("binary.ensure"),
         "error: binary.ensure:1: not valid UTF-8\n"
     );
     assert_eq!(
-        said("endless.ensure"),
+        refusal("endless.ensure"),
         "error: endless.ensure:1: longer than 65536 bytes\n"
     );
     assert!(
-        said("garbage.ensure")
+        refusal("garbage.ensure")
             .starts_with(r#"error: garbage.ensure:1: invalid package name "a\x00b""#)
     );
 }
 
 #[test]
-fn a_file_with_nothing_for_the_platform_says_so() {
+fn an_ensure_file_without_packages_for_the_platform_is_an_error() {
     let folder = folder(&[("mac.ensure", "a/${os=mac} latest")]);
     assert_eq!(
         refusal(
             &folder,
             &["--ensure-file", "mac.ensure", "--platform", "linux-amd64"]
         ),
-        "error: no pin to check on linux-amd64\n  hint: --platform OS-ARCH asks for another platform\n"
+        "error: no pin to check on linux-amd64\n  hint: --platform OS-ARCH checks the packages for another platform\n"
     );
     assert_eq!(
         refusal(&folder, &["--platform", "mac-arm64"])
@@ -296,7 +296,7 @@ fn a_file_with_nothing_for_the_platform_says_so() {
 }
 
 #[test]
-fn plugins_are_told_the_service_of_the_ensure_file() {
+fn plugins_get_the_service_url_of_the_ensure_file() {
     let folder = folder(&[
         (
             "there",
@@ -304,30 +304,30 @@ fn plugins_are_told_the_service_of_the_ensure_file() {
         ),
         ("nowhere", &format!("service {ID}")),
     ]);
-    let told = |args: &str| {
+    let service_url = |args: &str| {
         let args: Vec<_> = args.split(' ').collect();
         let run = admit(folder.path(), &args).output().unwrap();
         let pin: Value = serde_json::from_slice(&run.stdout).unwrap();
         pin["message"].as_str().unwrap().to_owned()
     };
-    assert_eq!(told("--ensure-file there"), "http://localhost:8080");
+    assert_eq!(service_url("--ensure-file there"), "http://localhost:8080");
     assert_eq!(
-        told("--ensure-file nowhere"),
+        service_url("--ensure-file nowhere"),
         "https://chrome-infra-packages.appspot.com"
     );
     let other = "--service-url https://c.example.com/";
     assert_eq!(
-        told(&format!("--ensure-file there {other}")),
+        service_url(&format!("--ensure-file there {other}")),
         "https://c.example.com"
     );
     assert_eq!(
-        told(&format!("service:{ID} {other}")),
+        service_url(&format!("service:{ID} {other}")),
         "https://c.example.com"
     );
 }
 
 #[test]
-fn ensure_files_are_of_one_service() {
+fn ensure_files_must_belong_to_one_service() {
     let at = |url: &str, package: &str| format!("$ServiceURL {url}\nallow/{package} {ID}");
     let folder = folder(&[
         ("here", &at("https://cipd.example.com/", "a")),
@@ -348,7 +348,8 @@ fn ensure_files_are_of_one_service() {
         .len(),
         2
     );
-    let hint = "hint: check the files one by one, or pass --service-url URL to ask about all of them there";
+    let hint =
+        "hint: check the files separately, or pass --service-url URL to use one service for all";
     assert_eq!(
         refusal(&folder, &files("here here-too there")),
         format!(

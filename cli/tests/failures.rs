@@ -1,8 +1,8 @@
-//! How `admit check` reports plugins that fail.
+//! Reports of `admit check` about plugins that fail.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test makes its own files, and fails where anything is amiss"
+    reason = "tests create files, and panic on errors"
 )]
 
 use std::fs::File;
@@ -27,7 +27,7 @@ fn admit(args: &[&str], plugin: &[&str]) -> Command {
     command
 }
 
-/// Fails each check the same way: it says so and ends before it has connected.
+/// A plugin that prints to stderr and exits before it connects.
 const FAILING: [&str; 3] = ["sh", "-c", "echo no policy configured >&2; exit 3"];
 
 fn text(bytes: &[u8]) -> &str {
@@ -35,7 +35,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn a_plugin_that_ends_early_is_reported_once_with_its_last_words() {
+fn an_early_exit_is_reported_once_with_the_end_of_stderr() {
     let run = admit(&["--quiet"], &FAILING).output().unwrap();
 
     assert_eq!(run.status.code(), Some(2));
@@ -52,26 +52,26 @@ fn a_plugin_that_ends_early_is_reported_once_with_its_last_words() {
         "error: the plugin `sh` failed: the admission plugin terminated before making ListAdmissions RPC: exit status 3
   kind: crash
   exit: exit status 3
-  the last that it wrote to stderr:
+  end of its stderr:
     | no policy configured
-  hint: the plugin ended before it connected; one that is made for cipd needs --wire grpc, one that needs more of the environment --env NAME, and -vv shows all that it logs
+  hint: the plugin exited before it connected; a plugin made for cipd needs --wire grpc, one that needs a variable of the environment needs --env NAME; -vv shows everything that it logs
 "
     );
 }
 
 #[test]
-fn an_end_before_connecting_suggests_the_other_wire() {
+fn an_early_exit_suggests_the_other_wire() {
     let run = admit(&["--quiet", "--wire", "grpc"], &FAILING)
         .output()
         .unwrap();
 
     assert_eq!(run.status.code(), Some(2));
-    let hint = "  hint: the plugin ended before it connected; one that is not made for cipd may need --wire stdio, one that needs more of the environment --env NAME, and -vv shows all that it logs\n";
+    let hint = "  hint: the plugin exited before it connected; a plugin that is not made for cipd needs --wire stdio, one that needs a variable of the environment needs --env NAME; -vv shows everything that it logs\n";
     assert!(text(&run.stderr).ends_with(hint), "{run:?}");
 }
 
 #[test]
-fn a_missing_executable_is_named_with_what_to_look_at() {
+fn a_missing_executable_is_named_with_a_hint() {
     let run = admit(&["--quiet"], &["./absent"]).output().unwrap();
 
     assert_eq!(run.status.code(), Some(2));
@@ -80,7 +80,7 @@ fn a_missing_executable_is_named_with_what_to_look_at() {
         "error: the plugin `absent` failed: failed to launch the plugin: fork/exec ./absent: no such file or directory
   caused by: No such file or directory (os error 2)
   kind: launch
-  hint: check that COMMAND exists and may be executed; a name without a slash is looked for in PATH
+  hint: check that COMMAND exists and is executable; a name without a slash is looked up in PATH
 "
     );
 }
@@ -96,8 +96,8 @@ fn json_has_one_object_a_pin_with_every_field() {
         .collect();
     assert_eq!(lines.len(), PINS.len());
     for (mut line, pin) in lines.into_iter().zip(PINS) {
-        let took = line["duration_us"].take();
-        assert!(took.is_u64(), "{took}");
+        let duration = line["duration_us"].take();
+        assert!(duration.is_u64(), "{duration}");
         let (package, instance_id) = pin.split_once(':').unwrap();
         assert_eq!(
             line,
@@ -115,7 +115,7 @@ fn json_has_one_object_a_pin_with_every_field() {
 }
 
 #[test]
-fn the_last_line_on_stderr_sums_up() {
+fn the_last_line_on_stderr_is_the_summary() {
     let run = admit(&[], &FAILING).output().unwrap();
 
     let last = text(&run.stderr).lines().last().unwrap_or_default();
@@ -126,7 +126,7 @@ fn the_last_line_on_stderr_sums_up() {
 }
 
 #[test]
-fn colours_come_only_when_asked_for() {
+fn output_that_is_not_a_terminal_has_colours_only_on_request() {
     let plain = admit(&[], &FAILING).output().unwrap();
     assert!(!plain.stdout.contains(&b'\x1b'));
     let coloured = admit(&["--color", "always"], &FAILING).output().unwrap();
@@ -134,7 +134,7 @@ fn colours_come_only_when_asked_for() {
 }
 
 #[test]
-fn a_stdout_that_nobody_reads_ends_quietly_and_keeps_the_exit_status() {
+fn a_stdout_without_a_reader_does_not_change_the_exit_status() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let unread = admit(&["--quiet"], &FAILING)

@@ -1,8 +1,8 @@
-//! What `admit check` refuses, and that it starts nothing then.
+//! Inputs that `admit check` refuses before it starts the plugin.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test makes its own files, and fails where anything is amiss"
+    reason = "tests create files, and panic on errors"
 )]
 
 use std::fs;
@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 const PIN: &str = "a/b:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 
-/// Runs `admit check` in `folder` with a plugin that leaves a file behind, and returns
-/// what it says on stderr when it refuses to start that.
+/// Runs `admit check` in `folder`, requires that it does not start the plugin, and returns
+/// the text on stderr.
 fn refusal(folder: &TempDir, args: &[&str]) -> String {
     let mut args = args.to_vec();
     if !args.contains(&"--metadata") {
@@ -47,7 +47,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 }
 
 #[test]
-fn no_pin_is_an_error_that_says_how_to_name_some() {
+fn no_pin_is_an_error_with_a_hint() {
     let folder = folder(&[("pins", "# none\n\n")]);
     let text = "error: no pin to check\n  hint: name pins as package:instance_id, \
                 or pass --ensure-file FILE, --resolved-versions FILE or --pins FILE\n";
@@ -68,7 +68,7 @@ fn a_malformed_pin_is_named() {
 }
 
 #[test]
-fn a_broken_line_is_named_by_file_and_line() {
+fn a_broken_line_is_named_by_its_file_and_number() {
     let folder = folder(&[
         ("pins", "a:1\n"),
         ("versions", "a/b\nlatest\n\n"),
@@ -111,7 +111,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn a_component_that_is_no_file_is_refused_before_anything_is_started() {
+fn a_component_that_cannot_be_read_is_refused() {
     let folder = folder(&[]);
     let run = |file| admit(folder.path(), &[PIN, "--offline"], &["--component", file]);
     let absent = run("absent.wasm");
@@ -124,7 +124,7 @@ fn a_component_that_is_no_file_is_refused_before_anything_is_started() {
     assert_eq!(directory.status.code(), Some(2));
     assert_eq!(
         String::from_utf8(directory.stderr).unwrap(),
-        "error: the component `.` is not a file\n"
+        "error: cannot read the component `.`\n  caused by: is a directory\n"
     );
 }
 
@@ -139,11 +139,15 @@ fn a_wrong_command_line_is_explained() {
     };
     assert_eq!(
         first_line(&[PIN], &[]),
-        "error: no plugin to ask: pass a COMMAND after `--`, or --component FILE"
+        "error: no plugin: pass a COMMAND after `--`, --component FILE or --from-cipd-config"
     );
     assert_eq!(
         first_line(&[PIN, "--timeout", "soon"], &["--", "true"]),
         "error: invalid value 'soon' for '--timeout <DURATION>': expected number at 0"
+    );
+    assert_eq!(
+        first_line(&[PIN, "--timeout", "0"], &["--", "true"]),
+        "error: invalid value '0' for '--timeout <DURATION>': must be more than 0; `none` disables the timeout"
     );
     assert_eq!(
         first_line(&[PIN, "--memory-limit", "0"], &["--component", "x"]),

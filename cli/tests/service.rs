@@ -1,8 +1,8 @@
-//! What `admit check` asks of a CIPD service, from the policy to the service and back.
+//! Metadata of a CIPD service in `admit check`.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test makes its own files, and fails where anything is amiss"
+    reason = "tests create files, and panic on errors"
 )]
 
 use std::fs;
@@ -16,19 +16,19 @@ use tokio::process::Command;
 
 const INSTANCE: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 
-/// What the shown keys of a service with three entries make of the fixture.
-const SHOWN: &str =
+/// The line for a service that has three entries.
+const THREE_ENTRIES: &str =
     "visit-all/2:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC  denied: k00 k01 k02\n";
 
-/// Lets the fixture look at all metadata of one pin, with these options.
+/// Runs the fixture, which requests all metadata of one pin, with these options.
 async fn check(service_url: &str, options: &[&str]) -> Output {
-    check_by(service_url, options, |command| {
+    check_with(service_url, options, |command| {
         command.arg("--").arg(native("conformance-fixture"))
     })
     .await
 }
 
-async fn check_by(
+async fn check_with(
     service_url: &str,
     options: &[&str],
     plugin: impl FnOnce(&mut Command) -> &mut Command,
@@ -38,7 +38,7 @@ async fn check_by(
         .args(["check", "--service-url", service_url])
         .arg(format!("visit-all/2:{INSTANCE}"))
         .args(options)
-        // A proxy of whoever runs the tests would be asked to find this machine.
+        // This proxy does not exist: requests to this machine must not use it.
         .env("HTTP_PROXY", "http://127.0.0.1:1")
         .stdin(Stdio::null());
     plugin(&mut command).output().await.unwrap()
@@ -52,16 +52,16 @@ fn stderr(run: &Output) -> &str {
     str::from_utf8(&run.stderr).unwrap()
 }
 
-fn shown() -> Answer {
+fn three_entries() -> Answer {
     Response::page(entries(3, 10)).gzip().into()
 }
 
-/// Shows everything to who has this token, and nothing to others.
-fn shown_to(token: &str) -> impl Fn(usize, &Request) -> Answer + Send + Sync + use<> {
+/// Answers requests with this token, and denies all others.
+fn for_token(token: &str) -> impl Fn(usize, &Request) -> Answer + Send + Sync + use<> {
     let header = format!("Bearer {token}");
     move |_, request| {
         if request.header("authorization") == Some(&header) {
-            return shown();
+            return three_entries();
         }
         let text =
             r#"prefix "visit-all/2" doesn't exist or not visible to unauthenticated callers"#;
@@ -70,19 +70,19 @@ fn shown_to(token: &str) -> impl Fn(usize, &Request) -> Answer + Send + Sync + u
 }
 
 #[tokio::test]
-async fn a_policy_reads_metadata_of_the_service() {
+async fn a_policy_gets_metadata_of_the_service() {
     guarded(async {
-        let service = FakeService::start(|_, _| shown());
+        let service = FakeService::start(|_, _| three_entries());
         let native = check(service.url(), &[]).await;
-        let component = check_by(service.url(), &["--no-cache"], |command| {
+        let component = check_with(service.url(), &["--no-cache"], |command| {
             command
                 .arg("--component")
                 .arg(component("conformance-fixture"))
         })
         .await;
-        assert_eq!(stdout(&native), SHOWN);
-        assert_eq!(stdout(&component), SHOWN);
-        // Everything is fetched at once, and cut into pages here.
+        assert_eq!(stdout(&native), THREE_ENTRIES);
+        assert_eq!(stdout(&component), THREE_ENTRIES);
+        // One request gets all entries; the host splits them into pages.
         let requests = service.requests();
         assert_eq!(requests.len(), 2);
         for request in requests {
@@ -99,7 +99,7 @@ async fn a_policy_reads_metadata_of_the_service() {
 }
 
 #[tokio::test]
-async fn the_error_of_the_service_is_the_policy_s() {
+async fn the_policy_gets_the_error_of_the_service() {
     guarded(async {
         let service = FakeService::start(|_, _| {
             Response::error(404, Code::NOT_FOUND, "no such instance").into()
@@ -114,7 +114,7 @@ async fn the_error_of_the_service_is_the_policy_s() {
 }
 
 #[tokio::test]
-async fn a_service_that_cannot_be_reached_is_named_before_the_check_runs_out_of_time() {
+async fn an_unreachable_service_is_reported_before_the_check_times_out() {
     guarded(async {
         let port = ClosedPort::reserve();
         let url = port.url();
@@ -133,11 +133,11 @@ async fn a_service_that_cannot_be_reached_is_named_before_the_check_runs_out_of_
 }
 
 #[tokio::test]
-async fn a_service_is_asked_by_way_of_the_proxy_which_sees_no_token() {
+async fn requests_go_through_the_proxy_which_gets_no_token() {
     guarded(async {
         let proxy = FakeService::start(|_, _| Response::new(403, "no").into());
         let options = ["--timeout", "4s", "--auth-token-command", "echo s3cr3t"];
-        let run = check_by("https://cipd.example", &options, |command| {
+        let run = check_with("https://cipd.example", &options, |command| {
             command
                 .env("HTTPS_PROXY", proxy.url())
                 .env_remove("NO_PROXY")
@@ -161,9 +161,9 @@ async fn a_service_is_asked_by_way_of_the_proxy_which_sees_no_token() {
 }
 
 #[tokio::test]
-async fn without_root_certificates_it_is_said_what_to_look_at() {
+async fn missing_root_certificates_cause_an_error_with_advice() {
     guarded(async {
-        let run = check_by("https://cipd.example", &[], |command| {
+        let run = check_with("https://cipd.example", &[], |command| {
             command
                 .env("SSL_CERT_FILE", "/absent")
                 .env("SSL_CERT_DIR", "/absent")
@@ -181,9 +181,9 @@ async fn without_root_certificates_it_is_said_what_to_look_at() {
 }
 
 #[tokio::test]
-async fn offline_no_service_is_asked() {
+async fn offline_the_service_gets_no_request() {
     guarded(async {
-        let service = FakeService::start(|_, _| shown());
+        let service = FakeService::start(|_, _| three_entries());
         let run = check(service.url(), &["--offline"]).await;
         assert_eq!(run.status.code(), Some(2));
         assert_eq!(
@@ -199,7 +199,7 @@ async fn offline_no_service_is_asked() {
 }
 
 #[tokio::test]
-async fn who_asks_is_told_by_a_command_or_a_file_and_seen_nowhere() {
+async fn a_token_comes_from_a_command_or_a_file_and_is_never_logged() {
     guarded(async {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
@@ -210,9 +210,9 @@ async fn who_asks_is_told_by_a_command_or_a_file_and_seen_nowhere() {
             ["--auth-token-file", file],
             ["--auth-token-command", &command],
         ] {
-            let service = FakeService::start(shown_to("s3cr3t"));
+            let service = FakeService::start(for_token("s3cr3t"));
             let run = check(service.url(), &[&access[..], &["-vv"]].concat()).await;
-            assert_eq!(stdout(&run), SHOWN, "{access:?}: {run:?}");
+            assert_eq!(stdout(&run), THREE_ENTRIES, "{access:?}: {run:?}");
             assert!(!stderr(&run).contains("s3cr3t"), "{run:?}");
         }
     })
@@ -220,13 +220,15 @@ async fn who_asks_is_told_by_a_command_or_a_file_and_seen_nowhere() {
 }
 
 #[tokio::test]
-async fn who_asks_anonymously_and_is_not_shown_something_learns_what_to_do() {
+async fn denied_anonymous_access_causes_a_warning_with_the_options() {
     guarded(async {
-        let service = FakeService::start(shown_to("s3cr3t"));
+        let service = FakeService::start(for_token("s3cr3t"));
         let run = check(service.url(), &[]).await;
         assert_eq!(run.status.code(), Some(2));
         assert!(
-            stderr(&run).contains("--auth-token-command or --auth-token-file tells it who asks"),
+            stderr(&run).contains(
+                "the service denied anonymous access: pass --auth-token-command or --auth-token-file to authenticate"
+            ),
             "{run:?}"
         );
     })
@@ -234,9 +236,9 @@ async fn who_asks_anonymously_and_is_not_shown_something_learns_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_token_command_that_fails_is_the_policy_s_error() {
+async fn the_policy_gets_the_error_of_the_token_command() {
     guarded(async {
-        let service = FakeService::start(|_, _| shown());
+        let service = FakeService::start(|_, _| three_entries());
         let url = service.url();
         for (command, error) in [
             ("exit 3", "the token command ended with exit status 3"),
@@ -264,9 +266,9 @@ async fn a_token_command_that_fails_is_the_policy_s_error() {
 }
 
 #[tokio::test]
-async fn a_file_with_more_than_a_token_is_not_sent_in_part() {
+async fn a_token_file_that_is_too_long_is_refused() {
     guarded(async {
-        let service = FakeService::start(|_, _| shown());
+        let service = FakeService::start(|_, _| three_entries());
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         fs::write(&file, "x".repeat(70_000)).unwrap();
@@ -280,7 +282,7 @@ async fn a_file_with_more_than_a_token_is_not_sent_in_part() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_refused_before_anything_is_started() {
+async fn wrong_options_are_refused_before_the_plugin_is_started() {
     guarded(async {
         let absent = "caused by: No such file or directory (os error 2)";
         let no_root_url = |url: &str| {
@@ -325,7 +327,7 @@ async fn what_cannot_be_used_is_refused_before_anything_is_started() {
             ),
         ] {
             let folder = tempfile::tempdir().unwrap();
-            let run = check_by(url, options, |command| {
+            let run = check_with(url, options, |command| {
                 command.current_dir(folder.path());
                 command.args(["--", "touch", "started"])
             })

@@ -1,8 +1,8 @@
-//! What `admit check` does when it is told to end.
+//! How `admit check` ends when it gets a signal.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test makes its own files, and fails where anything is amiss"
+    reason = "tests create files, and panic on errors"
 )]
 
 use std::fs::{self, File};
@@ -19,10 +19,10 @@ use tempfile::TempDir;
 
 const PIN: &str = "a/b:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 
-/// Between two looks at what no event announces.
+/// Time between two polls of a state that has no event.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// `admit check` with a plugin that was started and will never connect.
+/// `admit check` with a plugin that runs and never connects.
 struct Stuck {
     admit: Child,
     plugin: Pid,
@@ -37,7 +37,7 @@ impl Stuck {
         let made = Command::new("mkfifo").arg(&started).status().unwrap();
         assert!(made.success());
         let admit = Command::new(env!("CARGO_BIN_EXE_admit"))
-            .args(["check", PIN, "--offline", "--timeout", "0"])
+            .args(["check", PIN, "--offline", "--timeout", "none"])
             .args(["--", "sh", "-c"])
             .arg(format!("echo $$ > started; {script}"))
             .current_dir(folder.path())
@@ -74,13 +74,13 @@ fn read_pid(pipe: &Path) -> Pid {
     Pid::from_raw(text.trim().parse().unwrap()).unwrap()
 }
 
-/// Ends when it is asked to, and until then says nothing; its stdout stays open.
+/// A plugin that exits at the end of stdin and writes nothing; its stdout stays open.
 const POLITE: &str = "exec cat 3>&1 > /dev/null";
 
-/// Goes on when it is asked to end.
-const DEAF: &str = "while :; do sleep 1000; done";
+/// A plugin that ignores the end of stdin.
+const STUBBORN: &str = "while :; do sleep 1000; done";
 
-fn assert_ends_politely(signal: Signal, status: i32) {
+fn assert_closes_the_plugin(signal: Signal, status: i32) {
     let mut stuck = Stuck::start(POLITE);
     stuck.signal(signal);
 
@@ -96,20 +96,20 @@ fn assert_ends_politely(signal: Signal, status: i32) {
 }
 
 #[test]
-fn an_interrupt_closes_the_plugin_and_prints_what_is_known() {
-    assert_ends_politely(Signal::INT, 130);
+fn sigint_closes_the_plugin_and_prints_the_outcomes() {
+    assert_closes_the_plugin(Signal::INT, 130);
 }
 
 #[test]
-fn a_termination_does_the_same_with_its_own_exit_status() {
-    assert_ends_politely(Signal::TERM, 143);
+fn sigterm_closes_the_plugin_and_has_its_own_exit_status() {
+    assert_closes_the_plugin(Signal::TERM, 143);
 }
 
 #[test]
-fn a_second_interrupt_kills() {
-    let mut stuck = Stuck::start(DEAF);
+fn a_second_sigint_kills_the_plugin() {
+    let mut stuck = Stuck::start(STUBBORN);
     stuck.signal(Signal::INT);
-    // The outcome is printed as soon as the closing began: within the grace.
+    // The outcome is printed when the close begins, before the grace is over.
     let mut line = String::new();
     let mut stdout = BufReader::new(stuck.admit.stdout.take().unwrap());
     stdout.read_line(&mut line).unwrap();
@@ -122,14 +122,14 @@ fn a_second_interrupt_kills() {
 }
 
 #[test]
-fn a_plugin_that_stays_silent_is_mentioned_while_it_is_waited_for() {
+fn a_plugin_that_does_not_connect_causes_a_warning() {
     let mut stuck = Stuck::start(POLITE);
     let mut line = String::new();
     let mut stderr = BufReader::new(stuck.admit.stderr.take().unwrap());
     stderr.read_line(&mut line).unwrap();
     assert!(
         line.ends_with(
-            "the plugin `sh` has not connected after 3 s: is it an admission plugin, and does it start up at all? one that is made for cipd needs --wire grpc\n"
+            "the plugin `sh` has not connected after 3 s: is it an admission plugin? one that is made for cipd needs --wire grpc\n"
         ),
         "{line}"
     );
@@ -138,10 +138,10 @@ fn a_plugin_that_stays_silent_is_mentioned_while_it_is_waited_for() {
 }
 
 #[test]
-fn a_killed_admit_leaves_nothing_of_the_plugin() {
+fn no_process_of_the_plugin_survives_a_killed_admit() {
     let mut lifeline = Lifeline::new();
     let mut stuck = Stuck::start(&format!(
-        "exec 9>{}; setsid sh -c 'sleep 1000 & echo up >&9'; {DEAF}",
+        "exec 9>{}; setsid sh -c 'sleep 1000 & echo up >&9'; {STUBBORN}",
         lifeline.path().display()
     ));
     while lifeline.heard() != "up\n" {
@@ -155,7 +155,7 @@ fn a_killed_admit_leaves_nothing_of_the_plugin() {
 }
 
 #[test]
-fn an_admit_whose_file_was_deleted_still_starts_plugins() {
+fn a_deleted_executable_still_starts_plugins() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("admit");
     fs::copy(env!("CARGO_BIN_EXE_admit"), &file).unwrap();
@@ -168,7 +168,7 @@ fn an_admit_whose_file_was_deleted_still_starts_plugins() {
         .spawn()
         .unwrap();
     fs::remove_file(&file).unwrap();
-    // It starts the plugin when it has read all pins.
+    // `admit` starts the plugin after it has read all pins.
     let pin = PIN.replace("a/b", "allow/a");
     let mut pins = admit.stdin.take().unwrap();
     writeln!(pins, "{pin}").unwrap();

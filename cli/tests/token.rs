@@ -1,5 +1,5 @@
-//! What becomes of a token command when nobody waits for its token any more.
-#![expect(clippy::unwrap_used, reason = "a test fails where anything is amiss")]
+//! Token commands whose token is not needed any more are killed.
+#![expect(clippy::unwrap_used, reason = "tests panic on errors")]
 
 use std::process::{Output, Stdio};
 
@@ -13,8 +13,8 @@ use tokio::process::{Child, Command};
 
 const PIN: &str = "visit-all/2:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 
-/// `admit check` with a policy that asks for metadata, and a token command that starts
-/// another and never ends.
+/// `admit check` with a policy that requests metadata, and a token command that never ends
+/// and has a child.
 struct Waiting {
     service: FakeService,
     admit: Child,
@@ -22,7 +22,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Starts it, and waits until the token command runs.
+    /// Starts `admit check`, and waits until the token command runs.
     async fn start(timeout: &str) -> Self {
         let service = FakeService::start(|_, _| Response::page(entries(3, 10)).into());
         let mut lifeline = Lifeline::new();
@@ -52,7 +52,7 @@ impl Waiting {
         kill_process(Pid::from_raw(admit).unwrap(), signal).unwrap();
     }
 
-    /// Waits until it has ended, and all of the token command too.
+    /// Waits until `admit` and all processes of the token command have exited.
     async fn end(mut self) -> Output {
         let run = self.admit.wait_with_output().await.unwrap();
         eventually(|| !self.lifeline.is_held()).await;
@@ -62,7 +62,7 @@ impl Waiting {
 }
 
 #[tokio::test]
-async fn a_call_that_runs_out_of_time_ends_the_token_command() {
+async fn a_metadata_call_that_times_out_kills_the_token_command() {
     guarded(async {
         let waiting = Waiting::start("8s").await;
         let url = waiting.service.url().to_owned();
@@ -77,10 +77,10 @@ async fn a_call_that_runs_out_of_time_ends_the_token_command() {
 }
 
 #[tokio::test]
-async fn an_interrupt_ends_the_token_command() {
+async fn a_signal_kills_the_token_command() {
     guarded(async {
         for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-            let waiting = Waiting::start("0").await;
+            let waiting = Waiting::start("none").await;
             waiting.signal(signal);
             assert_eq!(waiting.end().await.status.code(), Some(status));
         }

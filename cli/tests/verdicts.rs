@@ -1,8 +1,8 @@
-//! What `admit check` says of plugins that do judge, in both modes.
+//! Output and exit status of `admit check`, for native plugins and components.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test makes its own files, and fails where anything is amiss"
+    reason = "tests create files, and panic on errors"
 )]
 
 use std::fs;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 const INSTANCE: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 
-/// How the plugin is given on the command line.
+/// The kind of plugin on the command line.
 #[derive(Debug, Clone, Copy)]
 enum Mode {
     Native,
@@ -49,7 +49,7 @@ fn stdout(run: &Output) -> &str {
     str::from_utf8(&run.stdout).unwrap()
 }
 
-/// Returns the JSON objects that a run has printed, without how long each check took.
+/// Returns the JSON objects that a run has printed, without the durations.
 fn objects(run: &Output) -> Vec<Value> {
     let object = |line: &str| {
         let mut object: Value = serde_json::from_str(line).unwrap();
@@ -61,7 +61,7 @@ fn objects(run: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn the_exit_status_tells_the_worst_outcome() {
+fn the_exit_status_is_that_of_the_worst_outcome() {
     for mode in [Mode::Native, Mode::Component] {
         for (orders, status) in [
             (&["allow/a", "allow/b"][..], 0),
@@ -79,7 +79,7 @@ fn the_exit_status_tells_the_worst_outcome() {
 }
 
 #[test]
-fn each_pin_has_its_line_in_their_order() {
+fn lines_are_in_the_order_of_the_pins() {
     for mode in [Mode::Native, Mode::Component] {
         let run = check_fixture(mode, &["deny/b", "allow/a", "code/2", "deny/b"], &[]);
         assert_eq!(
@@ -96,7 +96,7 @@ fn each_pin_has_its_line_in_their_order() {
 }
 
 #[test]
-fn json_has_every_field_always() {
+fn json_has_every_field_for_every_outcome() {
     for mode in [Mode::Native, Mode::Component] {
         let run = check_fixture(
             mode,
@@ -118,7 +118,7 @@ fn json_has_every_field_always() {
 }
 
 #[test]
-fn offline_there_is_no_metadata() {
+fn metadata_is_unavailable_offline() {
     for mode in [Mode::Native, Mode::Component] {
         let run = check_fixture(mode, &["metadata"], &["--format", "json"]);
         assert_eq!(objects(&run)[0]["code"], 14);
@@ -131,7 +131,7 @@ fn offline_there_is_no_metadata() {
 }
 
 #[test]
-fn the_demo_comes_out_the_same_in_both_modes() {
+fn the_demo_has_the_same_outcomes_in_both_modes() {
     let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/wasm-policy/demo");
     let file = |name: &str| demo.join(name).to_str().unwrap().to_owned();
     let (pins, metadata) = (file("cipd.versions"), file("metadata.json"));
@@ -156,7 +156,7 @@ fn the_demo_comes_out_the_same_in_both_modes() {
 }
 
 #[test]
-fn a_component_is_compiled_once_when_there_is_a_cache() {
+fn a_component_is_compiled_once_with_a_cache() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
     let pin = format!("allow/a:{INSTANCE}");
@@ -178,7 +178,7 @@ fn a_component_is_compiled_once_when_there_is_a_cache() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_used_is_a_warning() {
+fn an_unusable_cache_is_a_warning() {
     let pin = format!("allow/a:{INSTANCE}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_admit"));
     command.args([

@@ -1,213 +1,189 @@
-//! The options of the one plugin, which is a component or a command.
+//! The options of a plugin, which is a component or a command.
 
-mod command;
-mod component;
-
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(super) use command::CommandArgs;
-pub(crate) use command::{Variable, Wire};
-pub(crate) use component::Cache;
-pub(super) use component::ComponentArgs;
+use admission_host::Wire;
+use bytesize::ByteSize;
+use clap::Args;
+use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 
-/// The one plugin to ask.
-#[derive(Debug)]
-pub(crate) enum PluginArgs {
-    Given(GivenPlugin),
-    /// What `cipd` is configured to ask, as `cipd` asks: over gRPC, and with the whole
-    /// environment.
-    FromCipdConfig {
-        env: Vec<Variable>,
-    },
+/// Smallest memory limit of a component, in bytes: one page of WebAssembly.
+const MIN_MEMORY: u64 = 64 << 10;
+
+/// Largest memory limit of a component, in bytes: the address space of 32 bits.
+const MAX_MEMORY: u64 = 4 << 30;
+
+/// The options that only a component has, by their IDs.
+pub(super) const COMPONENT_OPTIONS: [&str; 4] =
+    ["cache_dir", "no_cache", "memory_limit", "cpu_limit"];
+
+/// A timeout; `None` disables it.
+///
+/// The alias hides the `Option` from clap, which would make the argument optional.
+pub(crate) type Timeout = Option<Duration>;
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginArgs {
+    /// Time that the plugin may take for one check, such as 500ms; `none` disables the timeout.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_timeout)]
+    pub(crate) timeout: Timeout,
+    #[command(flatten)]
+    pub(crate) component: ComponentArgs,
+    #[command(flatten)]
+    pub(crate) command: CommandArgs,
 }
 
-/// A plugin that the command line names.
-#[derive(Debug)]
-pub(crate) enum GivenPlugin {
-    Command {
-        argv: Vec<OsString>,
-        wire: Wire,
-        env: Vec<Variable>,
-        inherit_env: bool,
-    },
-    Component {
-        file: PathBuf,
-        cache: Cache,
-        memory_limit: Option<u64>,
-        cpu_limit: Option<Duration>,
-    },
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A component as the plugin")]
+pub(crate) struct ComponentArgs {
+    /// Uses this WASI component as the plugin, instead of COMMAND.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["env", "inherit_env", "wire"])]
+    pub(crate) component: Option<PathBuf>,
+    /// Caches compiled components in this directory [default: the user's cache directory].
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Compiles the component each time, without a cache.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Memory that the component may have, such as 128MiB; from 64KiB to 4GiB [default: 64MiB].
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory_limit)]
+    pub(crate) memory_limit: Option<u64>,
+    /// CPU time that the component may use without a pause, such as 30s [default: 10s].
+    #[arg(long, value_name = "DURATION", value_parser = parse_cpu_limit)]
+    pub(crate) cpu_limit: Option<Duration>,
 }
 
-/// Settles on the one plugin, and refuses options that are for the other kind.
-pub(super) fn choose(
-    component: ComponentArgs,
-    command: CommandArgs,
-) -> Result<GivenPlugin, String> {
-    match (component.component.clone(), command.command.is_empty()) {
-        (Some(_), false) => {
-            Err("one plugin at a time: --component FILE or a COMMAND, not both".into())
-        }
-        (None, true) => {
-            Err("no plugin to ask: pass a COMMAND after `--`, or --component FILE".into())
-        }
-        (Some(file), true) => component.into_plugin(file, &command),
-        (None, false) => command.into_plugin(&component),
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A command as the plugin")]
+pub(crate) struct CommandArgs {
+    /// Passes an environment variable to the plugin; without a value, the value that admit has.
+    /// Can be repeated.
+    ///
+    /// Otherwise a plugin gets PATH, HOME, LANG and TZ, and no other variable.
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(parse_variable))]
+    pub(crate) env: Vec<Variable>,
+    /// Passes the whole environment to the plugin, with the secrets in it.
+    #[arg(long)]
+    pub(crate) inherit_env: bool,
+    /// How the plugin and admit exchange messages [default: stdio].
+    #[arg(long, value_parser = wire_parser())]
+    pub(crate) wire: Option<Wire>,
+    /// The program to use as the plugin, and its arguments.
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "component", conflicts_with_all = COMPONENT_OPTIONS)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// An environment variable for the plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Variable {
+    pub(crate) name: OsString,
+    /// `None` passes the value that this process has.
+    pub(crate) value: Option<OsString>,
+}
+
+impl PluginArgs {
+    /// Returns whether neither a component nor a command is given.
+    pub(super) fn is_missing(&self) -> bool {
+        self.component.component.is_none() && self.command.command.is_empty()
     }
 }
 
-/// Settles on the one plugin that is to judge for another client.
-pub(super) fn choose_to_relay(
-    component: ComponentArgs,
-    command: CommandArgs,
-) -> Result<GivenPlugin, String> {
-    // Over gRPC a metadata call does not say for which check it is, so it could not be
-    // passed on as a call for that check.
-    if command.wire == Some(Wire::Grpc) {
-        return Err(
-            "--wire grpc is not for cipd-plugin: a COMMAND that talks gRPC can be the client's plugin itself"
-                .into(),
-        );
-    }
-    choose(component, command)
+fn wire_parser() -> impl TypedValueParser<Value = Wire> {
+    let stdio = PossibleValue::new("stdio")
+        .help("Frames on stdin and stdout, for plugins built with the SDK");
+    let grpc = PossibleValue::new("grpc").help("gRPC on localhost, for plugins made for `cipd`");
+    PossibleValuesParser::new([stdio, grpc]).map(|wire| match &*wire {
+        "grpc" => Wire::Grpc,
+        _ => Wire::Stdio,
+    })
 }
 
-/// Settles on the plugin of `cipd`, and refuses options that are for other plugins.
-pub(super) fn choose_from_cipd_config(
-    component: ComponentArgs,
-    command: CommandArgs,
-) -> Result<PluginArgs, String> {
-    if component.component.is_some() || !command.command.is_empty() {
-        return Err(
-            "one plugin at a time: --from-cipd-config, --component FILE or a COMMAND".into(),
-        );
+fn parse_timeout(timeout: &str) -> Result<Timeout, String> {
+    if timeout == "none" {
+        return Ok(None);
     }
-    component.refuse()?;
-    if command.wire == Some(Wire::Stdio) {
-        return Err("--from-cipd-config asks as cipd does, which is with --wire grpc".into());
+    match humantime::parse_duration(timeout) {
+        Ok(Duration::ZERO) => Err("must be more than 0; `none` disables the timeout".into()),
+        timeout => timeout.map(Some).map_err(|error| error.to_string()),
     }
-    Ok(PluginArgs::FromCipdConfig { env: command.env })
+}
+
+fn parse_cpu_limit(limit: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(limit) {
+        Ok(Duration::ZERO) => Err("must be more than 0".into()),
+        limit => limit.map_err(|error| error.to_string()),
+    }
+}
+
+fn parse_memory_limit(size: &str) -> Result<u64, String> {
+    let ByteSize(bytes) = size.parse()?;
+    if (MIN_MEMORY..=MAX_MEMORY).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err("must be from 64KiB to 4GiB".into())
+    }
+}
+
+fn parse_variable(variable: OsString) -> Result<Variable, &'static str> {
+    let mut parts = variable.as_bytes().splitn(2, |&byte| byte == b'=');
+    let mut next = || parts.next().map(|part| OsStr::from_bytes(part).to_owned());
+    match next().filter(|name| !name.is_empty()) {
+        Some(name) => Ok(Variable {
+            name,
+            value: next(),
+        }),
+        None => Err("must begin with the name of a variable"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory as _, Parser as _};
-
     use super::*;
-    use crate::args::{Cli, Command};
-
-    fn plugin(args: &[&str]) -> Result<PluginArgs, String> {
-        let line = ["admit", "check"].iter().chain(args);
-        let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
-        let Command::Check(args) = cli.command else {
-            unreachable!("the line begins with `check`");
-        };
-        let job = args.into_job().map_err(|error| error.to_string())?;
-        Ok(job.plugin)
-    }
-
-    fn first_line(refused: Result<PluginArgs, String>) -> String {
-        let text = refused.expect_err("it should be refused");
-        text.lines().next().unwrap_or_default().to_owned()
-    }
 
     #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn there_is_exactly_one_plugin() {
+    fn a_timeout_of_0_is_refused_in_favour_of_none() {
+        assert_eq!(parse_timeout("none"), Ok(None));
         assert_eq!(
-            first_line(plugin(&["--no-cache"])),
-            "error: no plugin to ask: pass a COMMAND after `--`, or --component FILE"
+            parse_timeout("1500ms"),
+            Ok(Some(Duration::from_millis(1500)))
         );
-        assert_eq!(
-            first_line(plugin(&["--component", "p.wasm", "--", "./p"])),
-            "error: one plugin at a time: --component FILE or a COMMAND, not both"
-        );
-        for other in [&["--component", "p.wasm"][..], &["--", "./p"]] {
+        for zero in ["0", "0s"] {
             assert_eq!(
-                first_line(plugin(&[&["--from-cipd-config"], other].concat())),
-                "error: one plugin at a time: --from-cipd-config, --component FILE or a COMMAND"
+                parse_timeout(zero),
+                Err("must be more than 0; `none` disables the timeout".into())
             );
         }
+        assert!(parse_timeout("None").is_err() && parse_timeout("").is_err());
     }
 
     #[test]
-    fn an_option_for_the_other_kind_of_plugin_is_refused() {
-        for option in [
-            "--no-cache",
-            "--cache-dir=x",
-            "--memory-limit=1MiB",
-            "--cpu-limit=1s",
-        ] {
-            let name = option.split('=').next().unwrap_or_default();
+    fn limits_have_units_and_bounds() {
+        assert_eq!(parse_memory_limit("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_memory_limit("65536"), Ok(64 << 10));
+        for absurd in ["0", "1KiB", "5GiB", "99999999999999999999EiB"] {
             assert_eq!(
-                first_line(plugin(&[option, "--", "./p"])),
-                format!("error: {name} is for a component, but the plugin is a COMMAND")
+                parse_memory_limit(absurd),
+                Err("must be from 64KiB to 4GiB".into())
             );
         }
-        for option in ["--inherit-env", "--env=A"] {
-            let name = option.split('=').next().unwrap_or_default();
-            assert_eq!(
-                first_line(plugin(&[option, "--component", "p.wasm"])),
-                format!(
-                    "error: {name} is for a COMMAND, but the plugin is a component, which gets no environment"
-                )
-            );
-        }
+        assert!(parse_memory_limit("much").is_err());
+        assert_eq!(parse_cpu_limit("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_cpu_limit("0"), Err("must be more than 0".into()));
     }
 
     #[test]
-    fn a_command_is_asked_over_stdio_unless_it_is_said_otherwise() {
-        let wire = |args: &[&str]| match plugin(args) {
-            Ok(PluginArgs::Given(GivenPlugin::Command { wire, .. })) => wire,
-            other => panic!("not a command: {other:?}"),
+    fn a_variable_has_a_name_and_may_have_a_value() {
+        let variable = |name: &str, value: Option<&str>| {
+            let (name, value) = (name.into(), value.map(Into::into));
+            Ok(Variable { name, value })
         };
-        assert_eq!(wire(&["--", "./p"]), Wire::Stdio);
-        assert_eq!(wire(&["--wire", "stdio", "--", "./p"]), Wire::Stdio);
-        assert_eq!(wire(&["--wire", "grpc", "--", "./p"]), Wire::Grpc);
-        assert_eq!(
-            first_line(plugin(&["--wire", "grpc", "--component", "p.wasm"])),
-            "error: --wire is for a COMMAND, but the plugin is a component, which is always talked to in the same way"
-        );
-    }
-
-    #[test]
-    fn the_plugin_of_cipd_may_have_more_variables_but_no_other_wire() {
-        let from_cipd_config = |args: &[&str]| plugin(&[&["--from-cipd-config"], args].concat());
-        for more in [
-            &["--env", "A=b"][..],
-            &["--env=A=b", "--inherit-env", "--wire", "grpc"],
-        ] {
-            let Ok(PluginArgs::FromCipdConfig { env }) = from_cipd_config(more) else {
-                panic!("{more:?} is fine");
-            };
-            assert_eq!(env.len(), 1);
-        }
-        assert_eq!(
-            first_line(from_cipd_config(&["--wire", "stdio"])),
-            "error: --from-cipd-config asks as cipd does, which is with --wire grpc"
-        );
-        assert_eq!(
-            first_line(from_cipd_config(&["--no-cache"])),
-            "error: --no-cache is for a component, but the plugin is a COMMAND"
-        );
-    }
-
-    #[test]
-    fn what_stands_after_the_dashes_is_the_commands() {
-        let command = plugin(&["--env", "A=b=c", "--env", "D", "--", "./p", "--env", "-v"]);
-        let Ok(PluginArgs::Given(GivenPlugin::Command { argv, env, .. })) = command else {
-            panic!("not a command: {command:?}");
-        };
-        assert_eq!(argv, ["./p", "--env", "-v"]);
-        let variable = |name: &str, value: Option<&str>| Variable {
-            name: name.into(),
-            value: value.map(Into::into),
-        };
-        assert_eq!(env, [variable("A", Some("b=c")), variable("D", None)]);
+        assert_eq!(parse_variable("A=b=c".into()), variable("A", Some("b=c")));
+        assert_eq!(parse_variable("A=".into()), variable("A", Some("")));
+        assert_eq!(parse_variable("A".into()), variable("A", None));
+        assert!(parse_variable("=x".into()).is_err());
+        assert!(parse_variable("".into()).is_err());
     }
 }

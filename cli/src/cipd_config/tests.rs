@@ -1,4 +1,4 @@
-//! What `cipd` reads, and in which order.
+//! The sources of `cipd`'s configuration, and their order.
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
@@ -74,7 +74,7 @@ fn the_environment_comes_before_the_file() {
 }
 
 #[test]
-fn an_empty_command_line_in_the_environment_is_none() {
+fn an_empty_command_line_in_the_environment_counts_as_unset() {
     for empty in ["", "null", "[]", " [ ] "] {
         let machine = Machine::new().variable(PLUGIN, empty);
         assert_eq!(
@@ -87,7 +87,7 @@ fn an_empty_command_line_in_the_environment_is_none() {
 }
 
 #[test]
-fn an_empty_program_is_a_program() {
+fn an_empty_program_counts_as_a_program() {
     for (value, args) in [("[null]", &[""][..]), (r#"["", null]"#, &["", ""])] {
         let machine = Machine::new()
             .variable(PLUGIN, value)
@@ -97,7 +97,7 @@ fn an_empty_program_is_a_program() {
 }
 
 #[test]
-fn anything_but_a_list_of_strings_is_no_command_line() {
+fn a_command_line_must_be_a_list_of_strings() {
     for value in [
         "p",
         "'p'",
@@ -127,7 +127,7 @@ fn anything_but_a_list_of_strings_is_no_command_line() {
 }
 
 #[test]
-fn another_file_takes_the_place_of_the_default_one() {
+fn the_variable_replaces_the_default_file() {
     let machine = Machine::new()
         .file("default", file_with("p"))
         .file("other", file_with("q"));
@@ -137,7 +137,7 @@ fn another_file_takes_the_place_of_the_default_one() {
     let machine = Machine::new().file("default", file_with("p"));
     assert_eq!(
         machine.variable(FILE, "-").argv(),
-        Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and CIPD_CONFIG_FILE is `-`, which is no file".into())
+        Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and CIPD_CONFIG_FILE is `-`, which disables the file".into())
     );
     let machine = Machine::new().file("default", file_with("p"));
     assert_eq!(machine.variable(FILE, "").argv(), argv(&["p", "arg 1"]));
@@ -152,13 +152,13 @@ fn a_file_without_a_program_names_no_plugin() {
     ] {
         assert_eq!(
             Machine::new().file("default", text).argv(),
-            Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and /default names none, either".into())
+            Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and neither does /default".into())
         );
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_loaded_is_an_error_even_where_it_does_not_matter() {
+fn a_broken_file_is_an_error_even_where_the_environment_names_the_plugin() {
     for environment in ["", r#"["p"]"#] {
         let machine = || Machine::new().variable(PLUGIN, environment);
         for relative in ["other", "./-", "--", " /"] {
@@ -183,12 +183,10 @@ fn a_file_that_cannot_be_loaded_is_an_error_even_where_it_does_not_matter() {
         );
         assert_eq!(
             machine().file("default", "plugins {\n  cmd }").argv(),
-            Err("loading CIPD config: /default:2:7: expected a value, found \"}\"".into())
+            Err("loading CIPD config: /default:2: expected `:`, found \"}\"".into())
         );
         assert_eq!(
-            machine()
-                .file("default", vec![b' '; LONGEST_FILE + 1])
-                .argv(),
+            machine().file("default", vec![b' '; MAX_FILE + 1]).argv(),
             Err("loading CIPD config: /default: longer than 1048576 bytes".into())
         );
         assert_eq!(
@@ -199,7 +197,7 @@ fn a_file_that_cannot_be_loaded_is_an_error_even_where_it_does_not_matter() {
 }
 
 #[test]
-fn the_service_is_that_of_the_environment() {
+fn the_service_comes_from_the_environment() {
     let machine = || Machine::new().variable(PLUGIN, r#"["p"]"#);
     let service = |url| {
         let config = machine().variable(SERVICE_URL, url).load()?;

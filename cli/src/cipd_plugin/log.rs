@@ -1,4 +1,4 @@
-//! What the client is told in log lines: the plugin's own, as they are, and ours.
+//! Sends log lines to the client: those of the policy, unchanged, and those of `admit`.
 
 use std::fmt::{Debug, Write as _};
 
@@ -11,32 +11,32 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// What the plugin is asked to log. A client that speaks gRPC never says what it wants.
+/// The level at which the policy logs. A gRPC client does not name its own level.
 pub(super) const LEVEL: LogLevel = LogLevel::Info;
 
-/// The target of events that are lines of the plugin.
-const PLUGIN: &str = "admission_host::plugin";
+/// The target of events that are log lines of the policy.
+const POLICY: &str = "admission_host::plugin";
 
-/// Sends what is logged to the client, for the whole process.
+/// Sends the events of the whole process to the client.
 pub(super) fn install() {
-    let ours = Targets::new()
+    let admit = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("admit", LevelFilter::INFO)
         .with_target("admission_host", LevelFilter::INFO)
-        // Told by `admit` itself, and once.
+        // The forwarder logs the failure of the policy itself.
         .with_target("admission_host::end", LevelFilter::OFF)
-        .with_target(PLUGIN, LevelFilter::OFF);
-    let plugins = Targets::new().with_target(PLUGIN, LevelFilter::INFO);
+        .with_target(POLICY, LevelFilter::OFF);
+    let policy = Targets::new().with_target(POLICY, LevelFilter::INFO);
     tracing_subscriber::registry()
-        .with(log_layer().with_filter(ours))
-        .with(PassOn.with_filter(plugins))
+        .with(log_layer().with_filter(admit))
+        .with(PolicyLines.with_filter(policy))
         .init();
 }
 
-/// Says what the plugin says, without what the host adds to it.
-struct PassOn;
+/// Sends the lines of the policy, without the fields that the host adds.
+struct PolicyLines;
 
-impl<S: Subscriber> Layer<S> for PassOn {
+impl<S: Subscriber> Layer<S> for PolicyLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = Line::default();
         event.record(&mut line);
@@ -44,7 +44,7 @@ impl<S: Subscriber> Layer<S> for PassOn {
     }
 }
 
-/// A line of the plugin, and how much the host has left out.
+/// A line of the policy, and how much of it the host left out.
 #[derive(Default)]
 struct Line {
     text: String,
@@ -52,7 +52,7 @@ struct Line {
 }
 
 impl Line {
-    /// Spells it as other lines are spelled that have fields.
+    /// Formats the line like the SDK formats one with a field.
     fn finish(self) -> String {
         match self.left_out {
             None => self.text,
@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what would be passed on.
+    /// Collects the lines instead of sending them.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<String>>>);
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_what_the_plugin_said_and_what_was_left_out_of_it() {
+    fn a_line_has_its_text_and_a_count_of_omitted_text() {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::registry().with(lines.clone());
         tracing::subscriber::with_default(subscriber, || {

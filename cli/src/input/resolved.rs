@@ -1,125 +1,112 @@
-//! Resolved-versions files, as `cipd ensure-file-resolve` writes them.
+//! Resolved-versions files, which `cipd ensure-file-resolve` writes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use admission_host::Pin;
-use admission_proto::{HashMode, ObjectRef, validate_package_name, validate_version};
+use admission_proto::{HashMode, ObjectRef, quote, validate_package_name, validate_version};
 
 use super::lines::Lines;
-use super::{Found, InputError, Problem};
 
-/// Reads the pins of all triples, in their order.
-///
-/// # Errors
-///
-/// As [`ResolvedVersions::read`].
-pub(super) fn read(lines: &mut Lines, pins: &mut Vec<Pin>) -> Result<(), InputError> {
-    let mut resolved = ResolvedVersions::default();
-    while let Some(one) = next(lines)? {
-        pins.push(one.pin.clone());
-        resolved.add(one).map_err(|problem| lines.broken(problem))?;
-    }
-    Ok(())
+/// The instance of each version of each package.
+#[derive(Debug, Default)]
+pub(super) struct ResolvedVersions {
+    /// In the order of the file.
+    pub(super) pins: Vec<Pin>,
+    /// By package and version, with the line of the instance ID.
+    by_version: HashMap<(String, String), (Pin, usize)>,
 }
 
-/// What versions of packages were resolved to.
-#[derive(Debug, Default)]
-pub(super) struct ResolvedVersions(HashMap<(String, String), (Pin, usize)>);
-
 impl ResolvedVersions {
-    /// Reads a whole file.
+    /// Reads a whole file of entries: a package, a version and an instance ID, on a line
+    /// each, with blank lines between entries.
     ///
     /// # Errors
     ///
-    /// Also if it has one version of a package twice, with different instances: which
-    /// of them is to be deployed would depend on who reads the file.
-    pub(super) fn read(lines: &mut Lines) -> Result<Self, InputError> {
+    /// For the first broken line. A version with two instances is an error: which one is
+    /// deployed would depend on the reader.
+    pub(super) fn read(lines: &mut Lines) -> anyhow::Result<Self> {
         let mut resolved = Self::default();
-        while let Some(one) = next(lines)? {
-            resolved.add(one).map_err(|problem| lines.broken(problem))?;
+        while let Some(package) = lines.next()? {
+            if !package.is_empty() {
+                resolved.read_entry(package, lines)?;
+            }
         }
         Ok(resolved)
     }
 
-    fn add(&mut self, Resolved { version, pin, line }: Resolved) -> Result<(), Problem> {
-        match self.0.entry((pin.package().to_owned(), version)) {
+    /// Reads the rest of an entry, after the line of the package.
+    fn read_entry(&mut self, package: String, lines: &mut Lines) -> anyhow::Result<()> {
+        validate_package_name(&package).map_err(|error| lines.error(error))?;
+        let version = next_text(lines, "a version")?;
+        validate_version(&version).map_err(|error| lines.error(error))?;
+        let instance_id = next_text(lines, "an instance ID")?;
+        let pin = Pin::new(&package, &instance_id).map_err(|error| lines.error(error))?;
+        let is_instance_id = ObjectRef::from_instance_id(&version, HashMode::Any).is_ok();
+        if is_instance_id && version != instance_id {
+            let version = quote(&version);
+            return Err(lines.error(format_args!(
+                "the instance {version} cannot be resolved to another one"
+            )));
+        }
+        let line = lines.number();
+        match lines.next()? {
+            Some(text) if !text.is_empty() => {
+                let found = quote(&text);
+                return Err(lines.error(format_args!(
+                    "expected a blank line after the instance ID, found {found}"
+                )));
+            }
+            _ => {}
+        }
+        self.pins.push(pin.clone());
+        match self.by_version.entry((package, version)) {
             Entry::Vacant(entry) => {
                 entry.insert((pin, line));
+                Ok(())
             }
+            Entry::Occupied(entry) if entry.get().0 == pin => Ok(()),
             Entry::Occupied(entry) => {
+                let version = quote(&entry.key().1);
                 let (known, line) = entry.get();
-                if *known != pin {
-                    return Err(Problem::Contradiction {
-                        version: entry.key().1.clone(),
-                        known: known.clone(),
-                        line: *line,
-                    });
-                }
+                Err(lines.error(format_args!(
+                    "{version} is another instance here than on line {line}, where it is {known}"
+                )))
             }
         }
-        Ok(())
     }
 
-    /// Looks up what `version` of `package` was resolved to.
+    /// Returns the instance of `version` of `package`.
     pub(super) fn get(&self, package: &str, version: &str) -> Option<&Pin> {
         let key = (package.to_owned(), version.to_owned());
-        self.0.get(&key).map(|(pin, _)| pin)
+        self.by_version.get(&key).map(|(pin, _)| pin)
     }
 }
 
-/// One triple.
-struct Resolved {
-    version: String,
-    pin: Pin,
-    /// Where its instance ID stands.
-    line: usize,
-}
-
-/// Reads the next triple of package, version and instance ID, each on a line of its own,
-/// and the blank line that ends it.
-fn next(lines: &mut Lines) -> Result<Option<Resolved>, InputError> {
-    let package = loop {
-        match lines.next()? {
-            Some(line) if line.is_empty() => {}
-            Some(package) => break package,
-            None => return Ok(None),
-        }
+/// Reads the next line, which must have text: `expected`.
+fn next_text(lines: &mut Lines, expected: &str) -> anyhow::Result<String> {
+    let found = match lines.next()? {
+        Some(text) if !text.is_empty() => return Ok(text),
+        Some(_) => "a blank line",
+        None => "the end of the file",
     };
-    validate_package_name(&package).map_err(|problem| lines.broken(problem))?;
-    let version = lines.next_text("a version")?;
-    validate_version(&version).map_err(|problem| lines.broken(problem))?;
-    let instance_id = lines.next_text("an instance ID")?;
-    let pin = Pin::new(&package, &instance_id).map_err(|problem| lines.broken(problem))?;
-    let is_instance_id = ObjectRef::from_instance_id(&version, HashMode::Any).is_ok();
-    if is_instance_id && version != instance_id {
-        return Err(lines.broken(Problem::OtherInstance(version)));
-    }
-    let line = lines.number();
-    if let Some(text) = lines.next()?
-        && !text.is_empty()
-    {
-        return Err(lines.broken(Problem::Unexpected {
-            expected: "a blank line after the instance ID",
-            found: Found::Text(text),
-        }));
-    }
-    Ok(Some(Resolved { version, pin, line }))
+    Err(lines.error(format_args!("expected {expected}, found {found}")))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ID, SHA1, lines};
+    use super::super::lines::tests::lines;
+    use super::super::tests::{ID, SHA1};
     use super::*;
 
     fn pins(text: &str) -> Result<Vec<String>, String> {
-        let mut pins = Vec::new();
-        read(&mut lines(text), &mut pins).map_err(|error| error.to_string())?;
-        Ok(pins.iter().map(Pin::to_string).collect())
+        let resolved =
+            ResolvedVersions::read(&mut lines(text)).map_err(|error| error.to_string())?;
+        Ok(resolved.pins.iter().map(Pin::to_string).collect())
     }
 
     #[test]
-    fn resolved_versions_are_triples_with_blank_lines_between() {
+    fn entries_of_three_lines_are_separated_by_blank_lines() {
         let text = format!(
             "# made by a tool\r\n\na/b\r\n\tgit_revision:1\r\n\t{ID}\r\n\r\n\n\
              # another\nc\n# in between\nlatest\n{ID}"
@@ -131,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_triple_that_is_not_one_is_refused_where_it_breaks() {
+    fn a_malformed_entry_is_refused_with_its_line() {
         let refusals = [
             ("a\n\n", "in:2: expected a version, found a blank line"),
             ("a", "in:2: expected a version, found the end of the file"),
@@ -185,8 +172,6 @@ mod tests {
         let text = format!("a\nlatest\n{ID}\n\na\nlatest\n{SHA1}\n");
         let error =
             format!("in:8: \"latest\" is another instance here than on line 3, where it is a:{ID}");
-        let refused = ResolvedVersions::read(&mut lines(&*text)).expect_err("it should be refused");
-        assert_eq!(refused.to_string(), error);
         assert_eq!(pins(&text), Err(error));
     }
 }

@@ -7,9 +7,9 @@ use admission_host::{Code, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::Checked;
+use super::CheckedPin;
 
-/// The object of one pin. All fields are always there.
+/// The object of one pin. No field is ever left out.
 #[derive(Serialize)]
 struct Line<'a> {
     package: &'a str,
@@ -22,7 +22,7 @@ struct Line<'a> {
 }
 
 /// Writes the line of one pin.
-pub(super) fn write(out: &mut impl Write, checked: &Checked) -> io::Result<()> {
+pub(super) fn write(out: &mut impl Write, checked: &CheckedPin) -> io::Result<()> {
     let error = checked.result.as_ref().err();
     let line = Line {
         package: checked.pin.package(),
@@ -34,14 +34,14 @@ pub(super) fn write(out: &mut impl Write, checked: &Checked) -> io::Result<()> {
             Some(error) => error.code().map(Code::number),
         },
         message: checked.message(),
-        duration_us: u64::try_from(checked.took.as_micros()).unwrap_or(u64::MAX),
+        duration_us: u64::try_from(checked.duration.as_micros()).unwrap_or(u64::MAX),
     };
     line.serialize(&mut Serializer::with_formatter(&mut *out, Ascii))?;
     writeln!(out)
 }
 
-/// Escapes all but printable ASCII: a message passes through exactly, and yet nothing in
-/// it can move the cursor of a terminal or reorder the line.
+/// Escapes everything but printable ASCII. A message is unchanged for JSON readers, but
+/// cannot move the cursor of a terminal or reorder the line.
 struct Ascii;
 
 impl Formatter for Ascii {
@@ -81,17 +81,17 @@ mod tests {
     const ID: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 
     fn line(result: Result<(), CheckError>) -> String {
-        let checked = Checked {
+        let checked = CheckedPin {
             pin: Pin::new("a/b", ID).unwrap(),
             result,
-            took: Duration::from_micros(17),
+            duration: Duration::from_micros(17),
         };
         let mut out = Vec::new();
         write(&mut out, &checked).unwrap();
         String::from_utf8(out).unwrap()
     }
 
-    fn rejected(code: i32, message: &str) -> Result<(), CheckError> {
+    fn policy_error(code: i32, message: &str) -> Result<(), CheckError> {
         Err(CheckError::PolicyError {
             plugin: "policy".into(),
             status: Arc::new(Status::new(code.into(), message)),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admission_has_every_field() {
+    fn the_object_of_an_admission_has_every_field() {
         assert_eq!(
             line(Ok(())),
             format!(
@@ -109,9 +109,9 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_the_number_as_received() {
+    fn an_unknown_code_is_printed_as_received() {
         assert_eq!(
-            line(rejected(12345, "odd")),
+            line(policy_error(12345, "odd")),
             format!(
                 r#"{{"package":"a/b","instance_id":"{ID}","outcome":"failed","kind":"policy-error","code":12345,"message":"odd","duration_us":17}}"#
             ) + "\n"
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_come_from_the_plugin_has_no_code() {
+    fn an_error_without_a_status_has_no_code() {
         let aborted = line(Err(CheckError::Aborted {
             plugin: "policy".into(),
         }));
@@ -129,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn any_message_passes_through_as_printable_ascii() {
+    fn every_message_is_printed_as_ascii_and_read_back_unchanged() {
         let message = "\"quoted\"\n\x1b[2J\x7f \u{202e}ü\u{1f980}";
-        let line = line(rejected(2, message));
+        let line = line(policy_error(2, message));
         assert!(line.trim_end().bytes().all(|b| (b' '..=b'~').contains(&b)));
         let object: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(object["message"], message);

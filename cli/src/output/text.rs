@@ -1,4 +1,4 @@
-//! Outcomes for people: aligned columns, coloured on request.
+//! Outcomes for people: aligned columns, with colours if they are enabled.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -7,16 +7,16 @@ use admission_host::Pin;
 use admission_proto::escape;
 use anstyle::{AnsiColor, Style};
 
-use super::{Checked, Outcome};
+use super::{CheckedPin, Outcome};
 
-/// Widest column of pins; longer ones stand out, so that one does not push all
-/// outcomes off the screen.
-const WIDEST: usize = 160;
+/// Widest column of pins, in characters. A longer pin exceeds its column, so that it does
+/// not push the outcomes of all other pins off the screen.
+const MAX_WIDTH: usize = 160;
 
-/// Longest message of a plugin that is shown, in bytes.
-const LONGEST_MESSAGE: usize = 4 << 10;
+/// Longest message of a plugin that is shown in full, in bytes.
+const MAX_MESSAGE: usize = 4 << 10;
 
-/// How the lines are laid out and coloured.
+/// The layout of the lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Columns {
     width: usize,
@@ -24,14 +24,15 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Lays out lines for `pins`.
     pub(crate) fn for_pins(pins: &[Pin], colour: bool) -> Self {
-        let width = pins.iter().map(pin_width).max().unwrap_or(0).min(WIDEST);
+        // Pins are ASCII, so bytes are characters.
+        let widths = pins.iter().map(|pin| pin.to_string().len());
+        let width = widths.max().unwrap_or(0).min(MAX_WIDTH);
         Self { width, colour }
     }
 
     /// Writes the line of one pin.
-    pub(super) fn write(self, out: &mut impl Write, checked: &Checked) -> io::Result<()> {
+    pub(super) fn write(self, out: &mut impl Write, checked: &CheckedPin) -> io::Result<()> {
         let Self { width, .. } = self;
         let outcome = checked.outcome();
         let style = self.style(outcome);
@@ -56,14 +57,9 @@ impl Columns {
     }
 }
 
-fn pin_width(pin: &Pin) -> usize {
-    // A SHA1 instance ID has 40 characters and a SHA256 one 44; both are ASCII.
-    pin.to_string().len()
-}
-
-/// Makes a message fit for one line of a terminal.
+/// Escapes a message for one line of a terminal, and truncates it.
 fn one_line(message: &str) -> String {
-    let shown = &message[..message.floor_char_boundary(LONGEST_MESSAGE)];
+    let shown = &message[..message.floor_char_boundary(MAX_MESSAGE)];
     let mut line = escape(shown);
     if shown.len() < message.len() {
         write!(line, " (truncated, {} bytes)", message.len()).expect("a string takes it");
@@ -81,10 +77,10 @@ mod tests {
     use super::*;
 
     fn line(columns: Columns, pin: &Pin, result: Result<(), CheckError>) -> String {
-        let checked = Checked {
+        let checked = CheckedPin {
             pin: pin.clone(),
             result,
-            took: Duration::ZERO,
+            duration: Duration::ZERO,
         };
         let mut out = Vec::new();
         columns.write(&mut out, &checked).unwrap();
@@ -108,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_aligned_over_all_pins() {
+    fn outcomes_are_aligned_for_all_pins() {
         let [short, long] = pins();
         let columns = Columns::for_pins(&pins(), false);
         assert_eq!(
@@ -122,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_plugin_says_stays_on_its_line() {
+    fn a_message_cannot_leave_its_line() {
         let [pin, _] = pins();
         let columns = Columns::for_pins(std::slice::from_ref(&pin), false);
         assert_eq!(
@@ -132,10 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn a_giant_message_is_cut_between_characters() {
-        let message = format!("x{}", "ü".repeat(LONGEST_MESSAGE));
+    fn a_long_message_is_truncated_between_characters() {
+        let message = format!("x{}", "ü".repeat(MAX_MESSAGE));
         let shown = one_line(&message);
-        let kept = "ü".repeat(LONGEST_MESSAGE / 2 - 1);
+        let kept = "ü".repeat(MAX_MESSAGE / 2 - 1);
         assert_eq!(shown, format!("x{kept} (truncated, 8193 bytes)"));
     }
 

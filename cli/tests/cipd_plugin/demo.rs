@@ -10,7 +10,7 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/wasm-policy/demo")
 }
 
-/// Reads its resolved-versions file: package, version and instance ID in lines of their own.
+/// Reads the pins of its resolved-versions file.
 pub(crate) fn pins() -> Vec<Pin> {
     let text = fs::read_to_string(folder().join("cipd.versions")).unwrap();
     let lines = text.lines().filter(|line| !line.starts_with('#'));

@@ -1,4 +1,4 @@
-//! How `admit cipd-plugin` ends, and what ends with it.
+//! When `admit cipd-plugin` exits, no process of the policy is left.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
@@ -6,18 +6,18 @@ use std::process::{Command, Stdio};
 use conformance::lifeline::Lifeline;
 use conformance::modes::native;
 use conformance::{
-    ErrorKind, Exit, GRACE, NativeCommand, Plugin, PluginState, Wire, eventually, host, pin,
+    ErrorKind, Exit, GRACE, NativeCommand, PluginState, Wire, eventually, host, pin,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::relay::{Inner, admit, argv, over_both_wires, told};
+use crate::forwarding::{PolicyKind, admit, argv, outcome, over_both_wires};
 
-/// Returns a plugin that is `admit cipd-plugin`, run by a shell that writes its process ID
-/// to the lifeline; both it and this command, which has to open it itself, hold that.
-fn held(wire: Wire, lifeline: &Lifeline, inner: &[&str]) -> NativeCommand {
-    let inner = lifeline.script(inner);
+/// Returns `admit cipd-plugin`, run by a shell that writes its process ID to the lifeline.
+/// Both it and the policy hold the lifeline; the policy opens it itself.
+fn held(wire: Wire, lifeline: &Lifeline, policy: &[&str]) -> NativeCommand {
+    let policy = lifeline.script(policy);
     let mut command: Vec<OsString> = lifeline.script(&["echo $$ >&9", "exec \"$@\""]).into();
-    command.extend(argv(&[], &inner));
+    command.extend(argv(&[], &policy));
     NativeCommand::new(command).wire(wire)
 }
 
@@ -32,41 +32,41 @@ fn fixture(argument: &str) -> String {
 }
 
 over_both_wires! {
-    async fn the_end_of_stdin_ends_everything(wire: Wire) {
+    async fn the_end_of_stdin_stops_everything(wire: Wire) {
         let mut lifeline = Lifeline::new();
         let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
         let source = held(wire, &lifeline, &[runaway, &fixture("")]);
         let plugin = host().plugin(source);
         assert!(
-            told(&plugin.check_admission(&pin("allow/a")))
+            outcome(&plugin.check_admission(&pin("allow/a")))
                 .await
                 .is_none()
         );
         assert_eq!(lifeline.lines(2).await[1], "up");
         let pending = plugin.check_admission(&pin("hang"));
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        assert_eq!(told(&pending).await.unwrap().kind, ErrorKind::Aborted);
-        // The guard of the inner plugin has seen to its descendants before `admit` ended.
+        assert_eq!(outcome(&pending).await.unwrap().kind, ErrorKind::Aborted);
+        // The guard killed the policy's descendants before `admit` exited.
         assert!(!lifeline.is_held());
     }
 
-    async fn a_plugin_that_does_not_end_is_killed_before_the_client_would_kill(wire: Wire) {
+    async fn a_stubborn_policy_is_killed_before_the_client_would_kill_admit(wire: Wire) {
         let mut lifeline = Lifeline::new();
         let source = held(wire, &lifeline, &[&fixture("stubborn")]);
         let plugin = host().plugin(source);
         let _check = plugin.check_admission(&pin("a"));
         pid(&mut lifeline).await;
         eventually(|| plugin.state() == PluginState::Running).await;
-        // In the grace of a client; a kill by the client would be another exit.
+        // If the client had killed `admit`, the exit would be another.
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         assert!(!lifeline.is_held());
     }
 
-    async fn an_interrupt_is_for_the_client(wire: Wire) {
+    async fn sigint_is_left_to_the_client(wire: Wire) {
         let mut lifeline = Lifeline::new();
         let plugin = host().plugin(held(wire, &lifeline, &[&fixture("")]));
         assert!(
-            told(&plugin.check_admission(&pin("allow/a")))
+            outcome(&plugin.check_admission(&pin("allow/a")))
                 .await
                 .is_none()
         );
@@ -74,12 +74,12 @@ over_both_wires! {
         for n in 0..3 {
             kill_process(admit, Signal::INT).unwrap();
             let check = plugin.check_admission(&pin(&format!("deny/{n}")));
-            assert_eq!(told(&check).await.unwrap().kind, ErrorKind::Denied);
+            assert_eq!(outcome(&check).await.unwrap().kind, ErrorKind::Denied);
         }
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn what_kills_it_kills_the_plugin_too(wire: Wire) {
+    async fn a_killed_admit_takes_the_policy_with_it(wire: Wire) {
         for (signal, words) in [(Signal::TERM, "terminated"), (Signal::KILL, "killed")] {
             let mut lifeline = Lifeline::new();
             let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
@@ -89,9 +89,9 @@ over_both_wires! {
             let admit = pid(&mut lifeline).await;
             lifeline.lines(2).await;
             kill_process(admit, signal).unwrap();
-            let told = told(&check).await.unwrap();
+            let outcome = outcome(&check).await.unwrap();
             assert_eq!(
-                told.message,
+                outcome.message,
                 format!("the admission plugin terminated: signal: {words}")
             );
             eventually(|| !lifeline.is_held()).await;
@@ -101,7 +101,7 @@ over_both_wires! {
 }
 
 #[test]
-fn a_client_that_asks_nothing_starts_nothing() {
+fn without_a_check_the_policy_is_not_started() {
     let run = Command::new(admit())
         .args(["cipd-plugin", "--", "/does/not/exist"])
         .stdin(Stdio::null())
@@ -112,16 +112,16 @@ fn a_client_that_asks_nothing_starts_nothing() {
 }
 
 over_both_wires! {
-    async fn a_component_ends_with_it_too(wire: Wire) {
-        let plugin = host().plugin(Inner::Component.relayed(wire, "conformance-fixture", &[]),
+    async fn a_component_is_closed_too(wire: Wire) {
+        let plugin = host().plugin(PolicyKind::Component.forwarded(wire, "conformance-fixture", &[]),
         );
         assert!(
-            told(&plugin.check_admission(&pin("allow/a")))
+            outcome(&plugin.check_admission(&pin("allow/a")))
                 .await
                 .is_none()
         );
         let pending = plugin.check_admission(&pin("spin"));
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        assert_eq!(told(&pending).await.unwrap().kind, ErrorKind::Aborted);
+        assert_eq!(outcome(&pending).await.unwrap().kind, ErrorKind::Aborted);
     }
 }

@@ -1,27 +1,27 @@
-//! What the client is told when the plugin fails, or the command line does.
+//! Failures of the policy, and of the command line.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 use conformance::modes::native;
-use conformance::{ErrorKind, GRACE, Plugin, PluginState, Source, Wire, host, pin};
+use conformance::{ErrorKind, GRACE, PluginState, Source, Wire, host, pin};
 
-use crate::relay::{Inner, admit, over_both_wires, relayed_command, told};
+use crate::forwarding::{PolicyKind, admit, forwarded_command, outcome, over_both_wires};
 
 const DEADLINE_EXCEEDED: i32 = 4;
 const RESOURCE_EXHAUSTED: i32 = 8;
 const INTERNAL: i32 = 13;
 
-/// Asks about packages one after the other, and returns codes and messages; admissions
-/// have none.
+/// Checks packages one after the other, and returns codes and messages; `None` is an
+/// admission.
 async fn answers(source: impl Into<Source>, packages: &[&str]) -> Vec<Option<(i32, String)>> {
     let plugin = host().plugin(source);
     let mut answers = Vec::new();
     for package in packages {
-        let told = told(&plugin.check_admission(&pin(package))).await;
-        answers.push(told.map(|told| {
-            assert_eq!(told.kind, ErrorKind::PolicyError, "{told:?}");
-            (told.code.unwrap(), told.message)
+        let outcome = outcome(&plugin.check_admission(&pin(package))).await;
+        answers.push(outcome.map(|outcome| {
+            assert_eq!(outcome.kind, ErrorKind::PolicyError, "{outcome:?}");
+            (outcome.code.unwrap(), outcome.message)
         }));
     }
     assert_eq!(
@@ -38,7 +38,7 @@ fn answer(code: i32, message: &str) -> Option<(i32, String)> {
 }
 
 over_both_wires! {
-    async fn a_plugin_that_cannot_be_launched_fails_every_check_with_the_reason(wire: Wire) {
+    async fn a_policy_that_cannot_be_launched_fails_every_check_with_the_reason(wire: Wire) {
         let component = [
             OsString::from(admit()),
             "cipd-plugin".into(),
@@ -51,7 +51,7 @@ over_both_wires! {
         let component = conformance::NativeCommand::new(component).wire(wire);
         assert_eq!(answers(component, &["a", "b"]).await, [failed.clone(), failed]);
 
-        let command = relayed_command(wire, &[], &["/does/not/exist".into()]);
+        let command = forwarded_command(wire, &[], &["/does/not/exist".into()]);
         let failed = answer(
             INTERNAL,
             "launch: failed to launch the plugin: fork/exec /does/not/exist: no such file or directory",
@@ -59,34 +59,34 @@ over_both_wires! {
         assert_eq!(answers(command, &["a", "b"]).await, [failed.clone(), failed]);
     }
 
-    async fn a_check_that_takes_too_long_fails_and_others_do_not(wire: Wire) {
-        for inner in Inner::BOTH {
-            let source = inner.relayed(wire, "conformance-fixture", &["--timeout", "500ms"]);
+    async fn only_the_check_that_times_out_fails(wire: Wire) {
+        for policy in PolicyKind::BOTH {
+            let source = policy.forwarded(wire, "conformance-fixture", &["--timeout", "500ms"]);
             let late = answer(
                 DEADLINE_EXCEEDED,
                 "timeout: the admission plugin did not answer within 0.5s",
             );
             let answers = answers(source, &["allow/a", "hang", "allow/b"]).await;
-            assert_eq!(answers, [None, late, None], "{inner:?}");
+            assert_eq!(answers, [None, late, None], "{policy:?}");
         }
     }
 
     async fn a_crash_fails_this_check_and_all_later_ones(wire: Wire) {
-        for (inner, status) in Inner::BOTH.into_iter().zip([7, 1]) {
-            let source = inner.relayed(wire, "conformance-fixture", &[]);
+        for (policy, status) in PolicyKind::BOTH.into_iter().zip([7, 1]) {
+            let source = policy.forwarded(wire, "conformance-fixture", &[]);
             let crashed = answer(
                 INTERNAL,
                 &format!("crash: the admission plugin terminated: exit status {status}"),
             );
-            // The plugin's cache is not asked: what was admitted before is not now.
+            // Nothing is cached: an earlier admission does not count.
             let answers = answers(source, &["allow/a", "exit/7", "allow/b"]).await;
-            assert_eq!(answers, [None, crashed.clone(), crashed], "{inner:?}");
+            assert_eq!(answers, [None, crashed.clone(), crashed], "{policy:?}");
         }
     }
 
-    async fn a_component_that_exceeds_a_limit_is_out_of_resources(wire: Wire) {
+    async fn a_component_that_exceeds_a_limit_fails_with_resource_exhausted(wire: Wire) {
         let options = ["--memory-limit", "32MiB"];
-        let source = Inner::Component.relayed(wire, "conformance-fixture", &options);
+        let source = PolicyKind::Component.forwarded(wire, "conformance-fixture", &options);
         let exceeded = answer(
             RESOURCE_EXHAUSTED,
             "resource: the admission plugin terminated: trap: the memory limit of 32 MiB was exceeded",
@@ -94,28 +94,28 @@ over_both_wires! {
         assert_eq!(answers(source, &["grow"]).await, [exceeded]);
     }
 
-    async fn a_plugin_that_breaks_the_protocol_fails_its_checks(wire: Wire) {
+    async fn a_policy_that_breaks_the_protocol_fails_its_checks(wire: Wire) {
         let fixture = [native("conformance-fixture").into(), "version-99".into()];
         let failed = answer(
             INTERNAL,
             "version: unknown protocol version 99: expecting 1",
         );
-        let answers = answers(relayed_command(wire, &[], &fixture), &["a", "b"]).await;
+        let answers = answers(forwarded_command(wire, &[], &fixture), &["a", "b"]).await;
         assert_eq!(answers, [failed.clone(), failed]);
     }
 }
 
 #[test]
-fn a_senseless_command_line_is_refused_with_the_usage() {
+fn a_wrong_command_line_is_refused_with_the_usage() {
     let cases: [(&[&str], &str); 4] = [
-        (&[], "no plugin to ask"),
+        (&[], "no policy: pass a COMMAND"),
         (
             &["--component", "a.wasm", "--", "./b"],
-            "one plugin at a time",
+            "'--component <FILE>' cannot be used with '[COMMAND]...'",
         ),
         (
             &["--inherit-env", "--component", "a.wasm"],
-            "--inherit-env is for a COMMAND",
+            "cannot be used with",
         ),
         (
             &["--pins", "-", "--", "./b"],
@@ -138,7 +138,7 @@ fn a_senseless_command_line_is_refused_with_the_usage() {
 }
 
 #[test]
-fn a_client_that_is_none_is_an_error() {
+fn bytes_that_are_no_client_are_an_error() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     std::io::Write::write_all(&mut writer, b"\0 no frame and no handshake").unwrap();
     drop(writer);

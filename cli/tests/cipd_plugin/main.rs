@@ -1,17 +1,16 @@
-//! `admit cipd-plugin` as a plugin of a client, beside the plugin that it has judge.
+//! `admit cipd-plugin`, compared with the plugin to which it forwards checks.
 //!
-//! Here the client is our own host, which is told the same as it would be by the plugin
-//! itself, over either wire.
+//! The client is our own host. It gets the same outcomes from both, over either wire.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test makes its own files, and fails where anything is amiss"
+    reason = "tests create files, and panic on errors"
 )]
 
+mod checks;
 mod demo;
 mod ends;
 mod failures;
-mod five_ways;
-mod judging;
+mod forwarding;
 mod logging;
-mod relay;
+mod routes;

@@ -1,4 +1,4 @@
-//! One policy, by every way from a client to it: a client learns the same.
+//! Every route from a client to a policy gives the same outcomes.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,84 +8,85 @@ use conformance::modes::native;
 use conformance::repositories::{Scripted, entries};
 use conformance::{
     Code, Detail, ErrorKind, GRACE, Host, InstanceMetadata, MemoryRepository, MetadataPage,
-    NativeCommand, Pin, Plugin, PluginOptions, Source, Status, Wire, guarded, host, host_with,
-    options, pin,
+    NativeCommand, Pin, PluginOptions, Source, Status, Wire, guarded, host, host_with, options,
+    pin,
 };
 
 use crate::demo;
-use crate::relay::{Inner, Told, told, told_of_all};
+use crate::forwarding::{Outcome, PolicyKind, outcome, outcomes_of};
 
-/// The ways, the first of which is what the others are compared with.
-const WAYS: [Way; 7] = [
-    Way::Native(Wire::Stdio),
-    Way::Native(Wire::Grpc),
-    Way::Component,
-    Way::Relayed(Inner::Component, Wire::Stdio),
-    Way::Relayed(Inner::Component, Wire::Grpc),
-    Way::Relayed(Inner::Command, Wire::Stdio),
-    Way::Relayed(Inner::Command, Wire::Grpc),
+/// All routes. The others are compared with the first.
+const ROUTES: [Route; 7] = [
+    Route::Native(Wire::Stdio),
+    Route::Native(Wire::Grpc),
+    Route::Component,
+    Route::Forwarded(PolicyKind::Component, Wire::Stdio),
+    Route::Forwarded(PolicyKind::Component, Wire::Grpc),
+    Route::Forwarded(PolicyKind::Command, Wire::Stdio),
+    Route::Forwarded(PolicyKind::Command, Wire::Grpc),
 ];
 
-/// How a client reaches a policy.
+/// How the checks of a client reach a policy.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum Route {
     Native(Wire),
     Component,
-    /// By `admit cipd-plugin`, over this wire.
-    Relayed(Inner, Wire),
+    /// Through `admit cipd-plugin`, over this wire.
+    Forwarded(PolicyKind, Wire),
 }
 
-impl Way {
-    /// Returns the plugin of this name. The options are for `admit cipd-plugin`.
+impl Route {
+    /// Returns the plugin of this name. Only `admit cipd-plugin` gets the options.
     fn source(self, plugin: &str, options: &[&str]) -> Source {
         match self {
             Self::Native(wire) => NativeCommand::new([native(plugin)]).wire(wire).into(),
-            Self::Component => Inner::Component.direct(plugin),
-            Self::Relayed(inner, wire) => inner.relayed(wire, plugin, options).into(),
+            Self::Component => PolicyKind::Component.direct(plugin),
+            Self::Forwarded(policy, wire) => policy.forwarded(wire, plugin, options).into(),
         }
     }
 }
 
-/// Asks about all pins by every way, and returns what the client learns by each of them.
-async fn by_every_way(host: &Host, plugin: &str, pins: &[Pin]) -> Vec<Option<Told>> {
-    let [first, others @ ..] = WAYS;
-    let expected = told_of_all(host, first.source(plugin, &[]), pins).await;
+/// Checks all pins by every route, requires equal outcomes, and returns them.
+async fn outcomes_by_every_route(host: &Host, plugin: &str, pins: &[Pin]) -> Vec<Option<Outcome>> {
+    let [first, others @ ..] = ROUTES;
+    let expected = outcomes_of(host, first.source(plugin, &[]), pins).await;
     let mut differences = String::new();
-    for way in others {
-        let outcomes = told_of_all(host, way.source(plugin, &[]), pins).await;
+    for route in others {
+        let outcomes = outcomes_of(host, route.source(plugin, &[]), pins).await;
         for ((pin, expected), outcome) in pins.iter().zip(&expected).zip(&outcomes) {
             if outcome != expected {
                 let package = pin.package();
                 writeln!(
                     differences,
-                    "{package}\n  {first:?}: {expected:?}\n  {way:?}: {outcome:?}"
+                    "{package}\n  {first:?}: {expected:?}\n  {route:?}: {outcome:?}"
                 )
                 .unwrap();
             }
         }
     }
-    assert!(differences.is_empty(), "the ways differ:\n{differences}");
+    assert!(differences.is_empty(), "the routes differ:\n{differences}");
     expected
 }
 
-/// Returns an entry of which every field says something.
+/// Returns an entry without default fields.
 fn entry(n: u64) -> InstanceMetadata {
-    // Not UTF-8 to its end.
+    // The value is not UTF-8.
     let mut entry = InstanceMetadata::new(format!("key-{}", n % 3), [n as u8, b'\n', 0xff]);
     entry.content_type = "text/plain; charset=utf-8".into();
     entry.attached_by = format!("user:\u{e4}{n}@example.com");
-    // Entries with the same time are in the order of their keys, and one has no time.
+    // Some entries have the same time, and are sorted by key. One has no time.
     let at = Duration::new(1_700_000_000 + n / 4, 123_456_789);
     entry.attached_ts = (n > 0).then(|| SystemTime::UNIX_EPOCH + at);
     entry
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_example_policy_judges_the_same_by_every_way() {
+async fn the_example_policy_has_the_same_verdicts_by_every_route() {
     guarded(async {
         let metadata =
             MemoryRepository::from_json_file(demo::folder().join("metadata.json")).unwrap();
-        let outcomes = by_every_way(&host_with(metadata), "wasm-policy", &demo::pins()).await;
+        let outcomes =
+            outcomes_by_every_route(&host_with(metadata), "wasm-policy", &demo::pins()).await;
         let denied = outcomes.iter().flatten().count();
         assert!(0 < denied && denied < outcomes.len(), "{outcomes:?}");
     })
@@ -93,7 +94,7 @@ async fn the_example_policy_judges_the_same_by_every_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn verdicts_are_the_same_by_every_way() {
+async fn verdicts_are_the_same_by_every_route() {
     guarded(async {
         let orders = [
             "allow",
@@ -111,7 +112,7 @@ async fn verdicts_are_the_same_by_every_way() {
         let codes = (-1..=17).chain([12345, i32::MIN, i32::MAX]);
         let packages = orders.map(str::to_owned).into_iter();
         let packages = packages.chain(codes.map(|code| format!("code/{code}")));
-        // One in eight of these asks for metadata, and half of them are there.
+        // One in eight of these requests metadata, and half of those have some.
         let packages = packages.chain((0..200).map(|n| format!("hash/{n}")));
         let pins: Vec<Pin> = packages.map(|package| pin(&package)).collect();
         let mut metadata = MemoryRepository::new();
@@ -124,10 +125,11 @@ async fn verdicts_are_the_same_by_every_way() {
         let options = options()
             .service_url("https://other.example.com")
             .repository(Arc::new(metadata));
-        let outcomes = by_every_way(&Host::new(options), "conformance-fixture", &pins).await;
+        let outcomes =
+            outcomes_by_every_route(&Host::new(options), "conformance-fixture", &pins).await;
         let of = |kind| {
-            let told = outcomes.iter().flatten();
-            told.filter(|told| told.kind == kind).count()
+            let errors = outcomes.iter().flatten();
+            errors.filter(|outcome| outcome.kind == kind).count()
         };
         let admitted = outcomes.iter().filter(|outcome| outcome.is_none()).count();
         assert!(admitted > 50 && of(ErrorKind::Denied) > 50 && of(ErrorKind::PolicyError) > 20);
@@ -138,7 +140,7 @@ async fn verdicts_are_the_same_by_every_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn errors_of_the_repository_are_the_same_by_every_way() {
+async fn errors_of_the_repository_are_the_same_by_every_route() {
     guarded(async {
         let detail = |size| Detail {
             type_url: "type.example.com/d\u{e9}tail".into(),
@@ -156,7 +158,7 @@ async fn errors_of_the_repository_are_the_same_by_every_way() {
             statuses.push(status.clone());
             statuses.push(status.with_detail(detail(3)).with_detail(detail(0)));
         }
-        // What is too long for the headers of gRPC is cut over both wires.
+        // Texts that are too long for gRPC headers are truncated over both wires.
         for length in [2 << 10, (2 << 10) + 1, 4 << 10, 5000, 100_000] {
             statuses.push(Status::new(Code::UNAVAILABLE, "x".repeat(length)));
         }
@@ -173,32 +175,33 @@ async fn errors_of_the_repository_are_the_same_by_every_way() {
                 Err(statuses[asked.unwrap()].clone())
             }
         });
-        let outcomes = by_every_way(&host_with(repository), "conformance-fixture", &pins).await;
+        let outcomes =
+            outcomes_by_every_route(&host_with(repository), "conformance-fixture", &pins).await;
         for (status, outcome) in statuses.iter().zip(&outcomes) {
-            let told = outcome.as_ref().expect("no error admits");
+            let outcome = outcome.as_ref().expect("no error admits");
             let known = (1..=16).contains(&status.code.number());
-            // Codes that gRPC has not are UNKNOWN over both wires.
+            // Codes that gRPC does not have become UNKNOWN over both wires.
             let code = if known { status.code.number() } else { 2 };
-            assert_eq!(told.code, Some(code));
-            if told.message.ends_with(" bytes)") {
+            assert_eq!(outcome.code, Some(code));
+            if outcome.message.ends_with(" bytes)") {
                 let size = status.details.iter().map(|detail| detail.value.len()).max();
                 assert!(status.message.len().max(size.unwrap_or(0)) > 2_000);
                 continue;
             }
             assert_eq!(
-                (&told.message, &told.details),
+                (&outcome.message, &outcome.details),
                 (&status.message, &status.details)
             );
         }
         let asked = [pin("metadata")];
-        let outcomes = by_every_way(&host(), "conformance-fixture", &asked).await;
+        let outcomes = outcomes_by_every_route(&host(), "conformance-fixture", &asked).await;
         assert_eq!(outcomes[0].as_ref().unwrap().code, Some(12), "none to ask");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn odd_pages_of_the_repository_are_the_same_by_every_way() {
+async fn odd_pages_of_the_repository_have_the_same_outcome_by_every_route() {
     guarded(async {
         let orders = [
             "visit-all/20",
@@ -211,12 +214,12 @@ async fn odd_pages_of_the_repository_are_the_same_by_every_way() {
         let repository = Scripted::new(|_, request| {
             let token = &request.page_token;
             let page = match request.package.as_str() {
-                // Of 16 MiB, all at once.
+                // 16 MiB in one page.
                 "visit-all/20" if token.is_empty() => MetadataPage::new(entries(32, 512 << 10), ""),
-                // More than was asked for.
+                // More entries than requested.
                 "visit-all/7" if token.is_empty() => MetadataPage::new(entries(40, 100), "next"),
                 "visit-all/7" => MetadataPage::new(entries(3, 100), ""),
-                // Keys for a longer message than a host keeps.
+                // The keys make a longer message than a host keeps.
                 "visit-all/0" if token.is_empty() => MetadataPage::new(entries(2_000, 1), ""),
                 "visit-first" => MetadataPage::new(entries(1, 0), "next"),
                 "metadata/huge" => MetadataPage::new(entries(1, 5 << 20), ""),
@@ -226,16 +229,20 @@ async fn odd_pages_of_the_repository_are_the_same_by_every_way() {
             Ok(page)
         });
         let pins = orders.map(pin);
-        let outcomes = by_every_way(&host_with(repository), "conformance-fixture", &pins).await;
-        let codes = outcomes.iter().flatten().map(|told| told.code.unwrap());
+        let outcomes =
+            outcomes_by_every_route(&host_with(repository), "conformance-fixture", &pins).await;
+        let codes = outcomes
+            .iter()
+            .flatten()
+            .map(|outcome| outcome.code.unwrap());
         assert_eq!(codes.collect::<Vec<_>>(), [9, 9, 9, 9, 8, 13]);
     })
     .await;
 }
 
-/// Returns what a client is told of a check that ends without a status.
-fn failure(kind: ErrorKind, message: &str) -> Option<Told> {
-    Some(Told {
+/// Returns the outcome of a check without a status of the plugin.
+fn failure(kind: ErrorKind, message: &str) -> Option<Outcome> {
+    Some(Outcome {
         kind,
         code: None,
         message: message.into(),
@@ -243,27 +250,27 @@ fn failure(kind: ErrorKind, message: &str) -> Option<Told> {
     })
 }
 
-/// Returns what a client is told by `admit cipd-plugin` of what it is told without it: a
-/// plugin can fail a check with a status alone, which holds what else would be the kind.
-fn relayed(told: Option<Told>) -> Option<Told> {
-    let told = told?;
-    if told.code.is_some() {
-        return Some(told);
+/// Returns the outcome through `admit cipd-plugin` for an outcome without it. A plugin can
+/// only send a status, so the status has the kind in its message.
+fn forwarded(outcome: Option<Outcome>) -> Option<Outcome> {
+    let outcome = outcome?;
+    if outcome.code.is_some() {
+        return Some(outcome);
     }
-    let code = match told.kind {
+    let code = match outcome.kind {
         ErrorKind::Timeout => 4,
         _ => 13,
     };
-    Some(Told {
+    Some(Outcome {
         kind: ErrorKind::PolicyError,
         code: Some(code),
-        message: format!("{}: {}", told.kind, told.message),
-        ..told
+        message: format!("{}: {}", outcome.kind, outcome.message),
+        ..outcome
     })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failures_are_the_same_by_every_way_but_for_what_a_component_is() {
+async fn failures_differ_by_route_only_where_a_component_differs() {
     let crash = |exit: &str| {
         let message = format!("the admission plugin terminated: {exit}");
         failure(ErrorKind::Crash, &message)
@@ -276,26 +283,27 @@ async fn failures_are_the_same_by_every_way_but_for_what_a_component_is() {
         ErrorKind::Trap,
         "the admission plugin terminated: trap: wasm `unreachable` instruction executed",
     );
-    let panicked = Some(Told {
+    let panicked = Some(Outcome {
         kind: ErrorKind::PolicyError,
         code: Some(10),
         message: "panic in the admission handler: the fixture panics".into(),
         details: Vec::new(),
     });
-    // What a native plugin and a component make of two orders, one after the other.
+    // Two packages, checked one after the other: their outcomes from a native plugin and
+    // from a component.
     let cases = [
         (
             ["hang", "allow/a"],
             [late.clone(), None],
             [late.clone(), None],
         ),
-        // WASI 0.2 keeps no number of an exit.
+        // WASI 0.2 has no exit numbers.
         (
             ["exit/7", "allow/a"],
             [crash("exit status 7"), crash("exit status 7")],
             [crash("exit status 1"), crash("exit status 1")],
         ),
-        // Nothing unwinds in a component: it tells of its panic, and is no more.
+        // A component does not unwind: it reports its panic and traps.
         (
             ["panic", "allow/a"],
             [panicked.clone(), None],
@@ -305,30 +313,30 @@ async fn failures_are_the_same_by_every_way_but_for_what_a_component_is() {
     guarded(async {
         let host = host();
         for (orders, native, component) in &cases {
-            for way in WAYS {
-                let expected = match way {
-                    Way::Native(_) | Way::Relayed(Inner::Command, _) => native,
-                    Way::Component | Way::Relayed(Inner::Component, _) => component,
+            for route in ROUTES {
+                let expected = match route {
+                    Route::Native(_) | Route::Forwarded(PolicyKind::Command, _) => native,
+                    Route::Component | Route::Forwarded(PolicyKind::Component, _) => component,
                 };
-                let expected = match way {
-                    Way::Relayed(..) => expected.clone().map(relayed),
-                    Way::Native(_) | Way::Component => expected.clone(),
+                let expected = match route {
+                    Route::Forwarded(..) => expected.clone().map(forwarded),
+                    Route::Native(_) | Route::Component => expected.clone(),
                 };
-                let source = way.source("conformance-fixture", &["--timeout", "500ms"]);
-                let patience = match way {
-                    // Its own must not be over first.
-                    Way::Relayed(..) => PluginOptions::default(),
-                    Way::Native(_) | Way::Component => {
+                let source = route.source("conformance-fixture", &["--timeout", "500ms"]);
+                let plugin_options = match route {
+                    // The timeout of `admit` must expire first.
+                    Route::Forwarded(..) => PluginOptions::default(),
+                    Route::Native(_) | Route::Component => {
                         PluginOptions::default().check_timeout(Duration::from_millis(500))
                     }
                 };
-                let plugin = host.plugin_with_options(source, patience);
+                let plugin = host.plugin_with_options(source, plugin_options);
                 let mut outcomes = Vec::new();
                 for order in orders {
-                    outcomes.push(told(&plugin.check_admission(&pin(order))).await);
+                    outcomes.push(outcome(&plugin.check_admission(&pin(order))).await);
                 }
                 plugin.close(GRACE).await;
-                assert_eq!(outcomes, expected, "{orders:?} by {way:?}");
+                assert_eq!(outcomes, expected, "{orders:?} by {route:?}");
             }
         }
     })

@@ -1,27 +1,30 @@
-//! What the plugin answers, and what it asks.
+//! Verdicts and requests for metadata are forwarded unchanged.
 
 use std::sync::Arc;
 
 use conformance::modes::native;
 use conformance::repositories::{Counted, Failing, Scripted, Stuck, entries};
 use conformance::{
-    Code, Detail, ErrorKind, GRACE, Host, MemoryRepository, MetadataPage, Pin, Plugin, Status,
-    Wire, eventually, host, host_with, options, pin,
+    Code, Detail, ErrorKind, GRACE, Host, MemoryRepository, MetadataPage, Pin, Status, Wire,
+    eventually, host, host_with, options, pin,
 };
 
 use crate::demo;
-use crate::relay::{Inner, Told, over_both_wires, relayed_command, told, told_of_all};
+use crate::forwarding::{
+    Outcome, PolicyKind, forwarded_command, outcome, outcomes_of, over_both_wires,
+};
 
-/// Asks the same of the plugin itself and of `admit cipd-plugin`, and returns what both say.
+/// Checks the pins with the plugin itself and with `admit cipd-plugin`, requires equal
+/// outcomes, and returns them.
 async fn both(
     host: &Host,
-    (inner, wire): (Inner, Wire),
+    (policy, wire): (PolicyKind, Wire),
     plugin: &str,
     pins: &[Pin],
-) -> Vec<Option<Told>> {
-    let direct = told_of_all(host, inner.direct(plugin), pins).await;
-    let relayed = told_of_all(host, inner.relayed(wire, plugin, &[]), pins).await;
-    assert_eq!(relayed, direct, "{inner:?} {wire:?}");
+) -> Vec<Option<Outcome>> {
+    let direct = outcomes_of(host, policy.direct(plugin), pins).await;
+    let forwarded = outcomes_of(host, policy.forwarded(wire, plugin, &[]), pins).await;
+    assert_eq!(forwarded, direct, "{policy:?} {wire:?}");
     direct
 }
 
@@ -30,17 +33,17 @@ fn pins(packages: &[&str]) -> Vec<Pin> {
 }
 
 over_both_wires! {
-    async fn the_example_policy_judges_as_it_does_without_it(wire: Wire) {
+    async fn the_example_policy_has_the_same_verdicts(wire: Wire) {
         let pins = demo::pins();
-        for inner in Inner::BOTH {
+        for policy in PolicyKind::BOTH {
             let metadata = MemoryRepository::from_json_file(demo::folder().join("metadata.json")).unwrap();
-            let outcomes = both(&host_with(metadata), (inner, wire), "wasm-policy", &pins).await;
+            let outcomes = both(&host_with(metadata), (policy, wire), "wasm-policy", &pins).await;
             let denied = outcomes.iter().flatten().count();
             assert!(0 < denied && denied < outcomes.len(), "{outcomes:?}");
         }
     }
 
-    async fn verdicts_pass_with_code_message_and_details(wire: Wire) {
+    async fn verdicts_keep_their_code_message_and_details(wire: Wire) {
         let packages = [
             "allow/a",
             "deny/b",
@@ -51,8 +54,8 @@ over_both_wires! {
             "code/-7",
             "no-such-order",
         ];
-        for inner in Inner::BOTH {
-            let outcomes = both(&host(), (inner, wire), "conformance-fixture", &pins(&packages)).await;
+        for policy in PolicyKind::BOTH {
+            let outcomes = both(&host(), (policy, wire), "conformance-fixture", &pins(&packages)).await;
             assert_eq!(outcomes[0], None);
             let detail = outcomes[2].as_ref().unwrap();
             assert_eq!((detail.kind, detail.details.len()), (ErrorKind::Denied, 1));
@@ -67,62 +70,62 @@ over_both_wires! {
             "provenance",
             "metadata",
         ];
-        for inner in Inner::BOTH {
+        for policy in PolicyKind::BOTH {
             let repository = Counted::with_entries(&pin("visit-all/7"), 15);
             let host = host_with(repository.clone());
-            let outcomes = both(&host, (inner, wire), "conformance-fixture", &pins(&packages)).await;
+            let outcomes = both(&host, (policy, wire), "conformance-fixture", &pins(&packages)).await;
             let visited = &outcomes[0].as_ref().unwrap().message;
             assert_eq!(visited.split(' ').count(), 15);
         }
     }
 
-    async fn a_message_longer_than_a_host_keeps_is_cut_once(wire: Wire) {
-        for inner in Inner::BOTH {
+    async fn a_long_message_is_truncated_once(wire: Wire) {
+        for policy in PolicyKind::BOTH {
             let host = host_with(Scripted::at_once(2_000, 1));
             let pins = pins(&["visit-all/0"]);
-            let outcomes = both(&host, (inner, wire), "conformance-fixture", &pins).await;
+            let outcomes = both(&host, (policy, wire), "conformance-fixture", &pins).await;
             let message = &outcomes[0].as_ref().unwrap().message;
             assert_eq!(message.matches("(truncated, ").count(), 1, "{message}");
         }
     }
 
-    async fn errors_of_the_clients_repository_pass_with_code_message_and_details(wire: Wire) {
+    async fn errors_of_the_clients_repository_keep_their_code_message_and_details(wire: Wire) {
         let detail = Detail {
             type_url: "type.example.com/quota".into(),
             value: vec![8, 1],
         };
         let status = Status::new(Code::from(8), "out of\nquota").with_detail(detail.clone());
-        for inner in Inner::BOTH {
+        for policy in PolicyKind::BOTH {
             let host = host_with(Failing(status.clone()));
-            let outcomes = both(&host, (inner, wire), "conformance-fixture", &pins(&["metadata"])).await;
-            let told = outcomes[0].as_ref().unwrap();
-            assert_eq!((told.code, &*told.message), (Some(8), "out of\nquota"));
-            assert_eq!(told.details, std::slice::from_ref(&detail));
+            let outcomes = both(&host, (policy, wire), "conformance-fixture", &pins(&["metadata"])).await;
+            let outcome = outcomes[0].as_ref().unwrap();
+            assert_eq!((outcome.code, &*outcome.message), (Some(8), "out of\nquota"));
+            assert_eq!(outcome.details, std::slice::from_ref(&detail));
         }
         let (host, pins) = (host(), pins(&["metadata"]));
-        let without = both(&host, (Inner::Command, wire), "conformance-fixture", &pins).await;
+        let without = both(&host, (PolicyKind::Command, wire), "conformance-fixture", &pins).await;
         assert_eq!(without[0].as_ref().unwrap().code, Some(12));
     }
 
-    async fn a_package_with_16_mib_of_metadata_is_judged(wire: Wire) {
-        for inner in Inner::BOTH {
+    async fn a_package_with_16_mib_of_metadata_gets_a_verdict(wire: Wire) {
+        for policy in PolicyKind::BOTH {
             let host = host_with(Scripted::at_once(32, 512 << 10));
             let pins = pins(&["visit-all/20"]);
-            let outcomes = both(&host, (inner, wire), "conformance-fixture", &pins).await;
+            let outcomes = both(&host, (policy, wire), "conformance-fixture", &pins).await;
             let visited = &outcomes[0].as_ref().unwrap().message;
             assert_eq!(visited.split(' ').count(), 32);
         }
     }
 
-    async fn a_plugin_may_ask_about_other_packages_than_the_one_it_judges(wire: Wire) {
+    async fn a_plugin_may_request_metadata_of_other_packages(wire: Wire) {
         let fixture = [native("conformance-fixture").into(), "eager".into()];
         let repository = Scripted::new(|_, request| {
             let count = request.package.strip_prefix("packages/").unwrap();
             Ok(MetadataPage::new(entries(count.parse().unwrap(), 1), ""))
         });
-        let plugin = host_with(repository).plugin(relayed_command(wire, &[], &fixture));
-        let told = told(&plugin.check_admission(&pin("a"))).await.unwrap();
-        let sizes: Vec<u32> = told
+        let plugin = host_with(repository).plugin(forwarded_command(wire, &[], &fixture));
+        let outcome = outcome(&plugin.check_admission(&pin("a"))).await.unwrap();
+        let sizes: Vec<u32> = outcome
             .message
             .split(' ')
             .map(|n| n.parse().unwrap())
@@ -131,31 +134,31 @@ over_both_wires! {
         plugin.close(GRACE).await;
     }
 
-    async fn the_service_of_the_client_is_the_plugins_service(wire: Wire) {
-        for inner in Inner::BOTH {
-            let judged = pin("visit-all/0");
-            let repository = Counted::with_entries(&judged, 1);
+    async fn the_plugin_gets_the_service_url_of_the_client(wire: Wire) {
+        for policy in PolicyKind::BOTH {
+            let checked = pin("visit-all/0");
+            let repository = Counted::with_entries(&checked, 1);
             let options = options()
                 .service_url("https://other.example.com")
                 .repository(Arc::new(repository.clone()));
-            // A call for another service than the client's is refused.
-            let outcomes = both(&Host::new(options), (inner, wire), "conformance-fixture", &[judged]).await;
+            // The client refuses a call with another service URL.
+            let outcomes = both(&Host::new(options), (policy, wire), "conformance-fixture", &[checked]).await;
             assert_eq!(outcomes[0].as_ref().unwrap().message, "k00");
             assert_eq!(repository.calls(), 2);
         }
     }
 
-    async fn what_the_client_asks_again_is_judged_again(wire: Wire) {
-        for inner in Inner::BOTH {
-            let judged = pin("visit-all/0");
-            let repository = Counted::with_entries(&judged, 3);
-            let source = inner.relayed(wire, "conformance-fixture", &[]);
+    async fn verdicts_are_cached_by_the_client_only(wire: Wire) {
+        for policy in PolicyKind::BOTH {
+            let checked = pin("visit-all/0");
+            let repository = Counted::with_entries(&checked, 3);
+            let source = policy.forwarded(wire, "conformance-fixture", &[]);
             let plugin = host_with(repository.clone()).plugin(source);
-            for judgments in 1..=3 {
+            for verdicts in 1..=3 {
                 for _ in 0..2 {
-                    let told = told(&plugin.check_admission(&judged)).await.unwrap();
-                    assert_eq!(told.message, "k00 k01 k02");
-                    assert_eq!(repository.calls(), judgments, "the cache is the client's");
+                    let outcome = outcome(&plugin.check_admission(&checked)).await.unwrap();
+                    assert_eq!(outcome.message, "k00 k01 k02");
+                    assert_eq!(repository.calls(), verdicts, "the cache is the client's");
                 }
                 plugin.clear_cache();
             }
@@ -163,9 +166,9 @@ over_both_wires! {
         }
     }
 
-    async fn ten_thousand_checks_get_the_verdict_of_their_own(wire: Wire) {
-        for inner in Inner::BOTH {
-            let plugin = host().plugin(inner.relayed(wire, "conformance-fixture", &[]));
+    async fn ten_thousand_checks_get_their_own_verdicts(wire: Wire) {
+        for policy in PolicyKind::BOTH {
+            let plugin = host().plugin(policy.forwarded(wire, "conformance-fixture", &[]));
             let asked = (0..10_000).map(|n| {
                 let order = if n % 3 == 0 { "deny" } else { "allow" };
                 let package = format!("{order}/{n}");
@@ -174,7 +177,7 @@ over_both_wires! {
             });
             let asked: Vec<_> = asked.collect();
             for (package, check) in asked {
-                let message = told(&check).await.map(|told| told.message);
+                let message = outcome(&check).await.map(|outcome| outcome.message);
                 let denial = format!("{package} is denied");
                 assert_eq!(message, package.starts_with("deny").then_some(denial));
             }
@@ -182,16 +185,16 @@ over_both_wires! {
         }
     }
 
-    async fn a_call_for_metadata_ends_with_its_check(wire: Wire) {
+    async fn a_metadata_call_ends_with_its_check(wire: Wire) {
         let fixture = [native("conformance-fixture").into(), "shared".into()];
         let repository = Stuck::default();
         let host = host_with(repository.clone());
-        let plugin = host.plugin(relayed_command(wire, &[], &fixture));
+        let plugin = host.plugin(forwarded_command(wire, &[], &fixture));
         let check = plugin.check_admission(&pin("ask/a"));
         eventually(|| repository.under_way() == 1).await;
         let other = plugin.check_admission(&pin("decide/b"));
-        assert_eq!(told(&check).await.unwrap().message, "denied first");
-        assert_eq!(told(&other).await.unwrap().code, Some(1));
+        assert_eq!(outcome(&check).await.unwrap().message, "denied first");
+        assert_eq!(outcome(&other).await.unwrap().code, Some(1));
         eventually(|| repository.under_way() == 0).await;
         plugin.close(GRACE).await;
     }

@@ -1,29 +1,35 @@
-//! Platforms, and names that depend on them: `infra/tools/cipd/${platform}`.
+//! Platforms, and package names that depend on them: `infra/tools/cipd/${platform}`.
 
 use std::env::consts;
 use std::fmt;
 use std::str::FromStr;
 
 use admission_proto::quote;
+use anyhow::{anyhow, bail};
 
-/// What packages are deployed to, such as `linux-amd64`.
+/// The platform that packages are deployed to, such as `linux-amd64`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Platform {
     os: String,
     arch: String,
 }
 
-/// A string that is not the name of a platform.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("platform must be <os>-<arch>, got {}", quote(.0))]
-pub(crate) struct PlatformError(String);
+/// A template after its variables were replaced for one platform.
+#[derive(Debug)]
+pub(crate) struct Expansion {
+    /// Whether all conditions hold, such as `${os=linux,mac}`. If not, the template is for
+    /// other platforms, and `cipd` does not look at the rest of it.
+    pub(crate) applies: bool,
+    /// The text as if all conditions held.
+    pub(crate) text: anyhow::Result<String>,
+}
 
 impl Platform {
     /// Returns the platform that this program was built for.
-    pub(super) fn of_this_machine() -> Self {
+    pub(crate) fn of_this_machine() -> Self {
         Self {
             os: consts::OS.to_owned(),
-            // CIPD has Go's names, which differ on the platforms that are supported here.
+            // CIPD uses Go's names, which differ on the supported platforms.
             arch: match consts::ARCH {
                 "x86_64" => "amd64",
                 "aarch64" => "arm64",
@@ -33,12 +39,10 @@ impl Platform {
         }
     }
 
-    /// Puts this platform in the place of the variables of `template`.
-    pub(super) fn expand(&self, template: &str) -> Expansion {
-        let mut expansion = Expansion {
-            applies: true,
-            text: Ok(String::new()),
-        };
+    /// Replaces the variables of `template` with their values for this platform.
+    pub(crate) fn expand(&self, template: &str) -> Expansion {
+        let mut applies = true;
+        let mut unknown = None;
         let mut text = String::with_capacity(template.len());
         let mut rest = template;
         while let Some((before, parameter)) = rest.split_once("${")
@@ -50,42 +54,40 @@ impl Platform {
                 Some((variable, condition)) => (variable, Some(condition)),
                 None => (parameter, None),
             };
-            match self.value(variable) {
-                Some(value) => {
-                    expansion.applies &=
-                        condition.is_none_or(|values| values.split(',').any(|one| one == value));
-                    text.push_str(&value);
+            let value = match variable {
+                "os" => self.os.clone(),
+                "arch" => self.arch.clone(),
+                "platform" => self.to_string(),
+                _ => {
+                    unknown = Some(parameter);
+                    continue;
                 }
-                None => {
-                    expansion.text = Err(TemplateError::UnknownVariable(parameter.to_owned()));
-                }
-            }
+            };
+            applies &= condition.is_none_or(|values| values.split(',').any(|one| one == value));
+            text.push_str(&value);
         }
         text.push_str(rest);
-        if expansion.text.is_ok() {
-            expansion.text = if text.contains('$') {
-                Err(TemplateError::Unprocessed(template.to_owned()))
-            } else {
-                Ok(text)
-            };
-        }
-        expansion
-    }
-
-    fn value(&self, variable: &str) -> Option<String> {
-        match variable {
-            "os" => Some(self.os.clone()),
-            "arch" => Some(self.arch.clone()),
-            "platform" => Some(self.to_string()),
-            _ => None,
-        }
+        let text = match unknown {
+            Some(parameter) => {
+                let variable = quote(&format!("${{{parameter}}}"));
+                Err(anyhow!(
+                    "unknown variable {variable}: there are os, arch and platform"
+                ))
+            }
+            None if text.contains('$') => {
+                let template = quote(template);
+                Err(anyhow!("unable to process some variables in {template}"))
+            }
+            None => Ok(text),
+        };
+        Expansion { applies, text }
     }
 }
 
 impl FromStr for Platform {
-    type Err = PlatformError;
+    type Err = anyhow::Error;
 
-    fn from_str(platform: &str) -> Result<Self, PlatformError> {
+    fn from_str(platform: &str) -> anyhow::Result<Self> {
         match platform.split_once('-') {
             Some((os, arch)) if !os.is_empty() && !arch.is_empty() && !arch.contains('-') => {
                 Ok(Self {
@@ -93,7 +95,7 @@ impl FromStr for Platform {
                     arch: arch.to_owned(),
                 })
             }
-            _ => Err(PlatformError(platform.to_owned())),
+            _ => bail!("platform must be <os>-<arch>, got {}", quote(platform)),
         }
     }
 }
@@ -102,25 +104,6 @@ impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.os, self.arch)
     }
-}
-
-/// What became of a template on one platform.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Expansion {
-    /// Whether all its conditions hold, such as `${os=linux,mac}`. If not, the rest of it
-    /// may be wrong as well: it is not for this platform.
-    pub(super) applies: bool,
-    /// The template with all conditions taken as met.
-    pub(super) text: Result<String, TemplateError>,
-}
-
-/// What is wrong with a template.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TemplateError {
-    #[error("unknown variable {}: there are os, arch and platform", quote(&format!("${{{_0}}}")))]
-    UnknownVariable(String),
-    #[error("unable to process some variables in {}", quote(.0))]
-    Unprocessed(String),
 }
 
 #[cfg(test)]
@@ -154,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_does_not_hold_skips_whatever_else_is_wrong() {
+    fn a_condition_that_does_not_hold_hides_later_errors() {
         for template in [
             "a/${os=mac}",
             "a/${os=}",
@@ -169,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_variable_is_refused() {
+    fn unknown_variables_are_refused() {
         for (template, refused) in [
             (
                 "a/${not_good}",
@@ -196,20 +179,21 @@ mod tests {
     #[test]
     fn a_platform_is_an_os_and_an_architecture() {
         let platform = Platform::of_this_machine();
-        assert_eq!(platform.to_string().parse(), Ok(platform));
+        let parsed: Platform = platform.to_string().parse().expect("a platform");
+        assert_eq!(parsed, platform);
         for bad in ["", "linux", "-", "linux-", "-amd64", "linux-amd64-v2"] {
-            assert_eq!(bad.parse::<Platform>(), Err(PlatformError(bad.to_owned())));
+            assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_text_without_a_dollar_stays_as_it_is(text in "[^$]*") {
+        fn a_text_without_variables_is_unchanged(text in "[^$]*") {
             prop_assert_eq!(expand(&text), Ok(Some(text)));
         }
 
         #[test]
-        fn no_dollar_is_left(template in "([$]|[{]|[}]|os|arch|=|,|.){0,20}") {
+        fn no_dollar_sign_is_left(template in "([$]|[{]|[}]|os|arch|=|,|.){0,20}") {
             if let Ok(Some(text)) = expand(&template) {
                 prop_assert!(!text.contains('$'));
             }

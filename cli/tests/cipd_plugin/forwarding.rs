@@ -1,4 +1,4 @@
-//! The plugins that the tests compare, and what a client learns of them.
+//! The plugins that the tests compare, and the outcomes that a client gets from them.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,22 +7,22 @@ use std::path::PathBuf;
 
 use conformance::modes::{component, component_cache, native};
 use conformance::{
-    CheckError, Component, Detail, ErrorKind, GRACE, Host, NativeCommand, Pin, Plugin, Promise,
-    Source, Wire,
+    CheckError, Component, Detail, ErrorKind, GRACE, Host, NativeCommand, Pin, Promise, Source,
+    Wire,
 };
 use tempfile::TempDir;
 
-/// Who judges behind `admit cipd-plugin`.
+/// The kind of plugin to which `admit cipd-plugin` forwards checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inner {
+pub(crate) enum PolicyKind {
     Command,
     Component,
 }
 
-impl Inner {
+impl PolicyKind {
     pub(crate) const BOTH: [Self; 2] = [Self::Command, Self::Component];
 
-    /// Returns the plugin of this name, as a plugin of the client itself.
+    /// Returns the plugin of this name, to be run by the client itself.
     pub(crate) fn direct(self, plugin: &str) -> Source {
         match self {
             Self::Command => NativeCommand::new([native(plugin)]).into(),
@@ -30,13 +30,13 @@ impl Inner {
         }
     }
 
-    /// Returns `admit cipd-plugin` with these options, which has the plugin of this name judge.
-    pub(crate) fn relayed(self, wire: Wire, plugin: &str, options: &[&str]) -> NativeCommand {
-        self.relayed_by(wire, admit().into(), plugin, options)
+    /// Returns `admit cipd-plugin` with these options and the plugin of this name as the policy.
+    pub(crate) fn forwarded(self, wire: Wire, plugin: &str, options: &[&str]) -> NativeCommand {
+        self.forwarded_by(wire, admit().into(), plugin, options)
     }
 
-    /// As [`relayed`](Self::relayed), with `admit` under another name.
-    pub(crate) fn relayed_by(
+    /// Behaves like [`forwarded`](Self::forwarded), with `admit` under another name.
+    pub(crate) fn forwarded_by(
         self,
         wire: Wire,
         admit: OsString,
@@ -58,7 +58,7 @@ impl Inner {
     }
 }
 
-/// Defines a test whose one body runs with a client of either wire, under its name.
+/// Defines a test that runs twice, with a client of either wire.
 macro_rules! over_both_wires {
     ($(async fn $name:ident($wire:ident: Wire) $body:block)*) => {$(
         mod $name {
@@ -81,12 +81,16 @@ macro_rules! over_both_wires {
 
 pub(crate) use over_both_wires;
 
-/// Returns `admit cipd-plugin` with these options and this command as the plugin.
-pub(crate) fn relayed_command(wire: Wire, options: &[&str], command: &[OsString]) -> NativeCommand {
+/// Returns `admit cipd-plugin` with these options and this command as the policy.
+pub(crate) fn forwarded_command(
+    wire: Wire,
+    options: &[&str],
+    command: &[OsString],
+) -> NativeCommand {
     NativeCommand::new(argv(options, command)).wire(wire)
 }
 
-/// Returns the command line of `admit cipd-plugin` with these options and this command.
+/// Returns the command line of [`forwarded_command`].
 pub(crate) fn argv(options: &[&str], command: &[OsString]) -> Vec<OsString> {
     let mut argv = vec![admit().into(), "cipd-plugin".into()];
     argv.extend(options.iter().map(OsString::from));
@@ -100,7 +104,7 @@ pub(crate) fn admit() -> &'static str {
     env!("CARGO_BIN_EXE_admit")
 }
 
-/// `admit` under another name, by which its log lines are told from those of other tests.
+/// `admit` under another name, which tells its log lines from those of other tests.
 pub(crate) struct Renamed {
     pub(crate) admit: PathBuf,
     _folder: TempDir,
@@ -118,18 +122,18 @@ impl Renamed {
     }
 }
 
-/// All that a client learns of a check.
+/// How a check ended, as far as a client can see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct Outcome {
     pub(crate) kind: ErrorKind,
-    /// The status of the plugin, unless it gave none.
+    /// The code of the plugin's status, if it sent one.
     pub(crate) code: Option<i32>,
     pub(crate) message: String,
     pub(crate) details: Vec<Detail>,
 }
 
-/// Waits for a check; `None` is an admission.
-pub(crate) async fn told(check: &Promise) -> Option<Told> {
+/// Waits for a check. Returns `None` for an admission.
+pub(crate) async fn outcome(check: &Promise) -> Option<Outcome> {
     let error = check.wait().await.err()?;
     let (message, details) = match &error {
         CheckError::Denied { status, .. } | CheckError::PolicyError { status, .. } => {
@@ -137,7 +141,7 @@ pub(crate) async fn told(check: &Promise) -> Option<Told> {
         }
         error => (error.to_string(), Vec::new()),
     };
-    Some(Told {
+    Some(Outcome {
         kind: error.kind(),
         code: error.code().map(|code| code.number()),
         message,
@@ -145,17 +149,17 @@ pub(crate) async fn told(check: &Promise) -> Option<Told> {
     })
 }
 
-/// Has a plugin asked about all pins at once, and returns what a client learns of each.
-pub(crate) async fn told_of_all(
+/// Checks all pins at once with one plugin.
+pub(crate) async fn outcomes_of(
     host: &Host,
     source: impl Into<Source>,
     pins: &[Pin],
-) -> Vec<Option<Told>> {
+) -> Vec<Option<Outcome>> {
     let plugin = host.plugin(source);
     let checks: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
     let mut outcomes = Vec::new();
     for check in &checks {
-        outcomes.push(told(check).await);
+        outcomes.push(outcome(check).await);
     }
     plugin.close(GRACE).await;
     outcomes

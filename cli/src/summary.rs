@@ -1,24 +1,25 @@
-//! What became of all pins together.
+//! The outcomes of all pins together.
 
 use std::time::Duration;
 
 use admission_host::{CheckError, ErrorKind};
 
-use crate::output::{Checked, Outcome};
+use crate::output::{CheckedPin, Outcome};
 
-/// Counts outcomes, and keeps the errors that concern more than one pin.
+/// Counts of outcomes, and the errors that concern more than one pin.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Summary {
     admitted: usize,
     denied: usize,
     failed: usize,
-    timed_out: usize,
-    plugin_failure: Option<CheckError>,
+    /// Whether any check timed out.
+    pub(crate) timed_out: bool,
+    /// The failure of the plugin, if it failed.
+    pub(crate) plugin_failure: Option<CheckError>,
 }
 
-impl Tally {
-    /// Counts one outcome in.
-    pub(crate) fn add(&mut self, checked: &Checked) {
+impl Summary {
+    pub(crate) fn add(&mut self, checked: &CheckedPin) {
         match checked.outcome() {
             Outcome::Admitted => self.admitted += 1,
             Outcome::Denied => self.denied += 1,
@@ -28,12 +29,12 @@ impl Tally {
             Err(error @ CheckError::Plugin(_)) if self.plugin_failure.is_none() => {
                 self.plugin_failure = Some(error.clone());
             }
-            Err(error) if error.kind() == ErrorKind::Timeout => self.timed_out += 1,
-            _ => {}
+            Err(error) => self.timed_out |= error.kind() == ErrorKind::Timeout,
+            Ok(()) => {}
         }
     }
 
-    /// Returns the worst outcome that there was.
+    /// Returns the worst outcome of all.
     pub(crate) fn worst(&self) -> Outcome {
         if self.failed > 0 {
             Outcome::Failed
@@ -44,18 +45,8 @@ impl Tally {
         }
     }
 
-    /// Returns how the plugin failed, if it did.
-    pub(crate) fn plugin_failure(&self) -> Option<&CheckError> {
-        self.plugin_failure.as_ref()
-    }
-
-    /// Returns how many checks were not answered in time.
-    pub(crate) fn timed_out(&self) -> usize {
-        self.timed_out
-    }
-
-    /// Sums it up in one line.
-    pub(crate) fn summary(&self, took: Duration) -> String {
+    /// Returns the counts and the duration of all checks, in one line.
+    pub(crate) fn line(&self, duration: Duration) -> String {
         let Self {
             admitted,
             denied,
@@ -66,13 +57,13 @@ impl Tally {
             1 => "1 pin".to_owned(),
             pins => format!("{pins} pins"),
         };
-        // Two digits that mean something: a handful of pins takes a few milliseconds.
-        let decimals = if took < Duration::from_millis(100) {
+        // A few pins take some milliseconds.
+        let decimals = if duration < Duration::from_millis(100) {
             4
         } else {
             2
         };
-        let seconds = took.as_secs_f64();
+        let seconds = duration.as_secs_f64();
         format!(
             "{pins}: {admitted} admitted, {denied} denied, {failed} failed in {seconds:.decimals$} s"
         )
@@ -87,16 +78,16 @@ mod tests {
 
     use super::*;
 
-    fn tally(results: impl IntoIterator<Item = Result<(), CheckError>>) -> Tally {
-        let mut tally = Tally::default();
+    fn summary(results: impl IntoIterator<Item = Result<(), CheckError>>) -> Summary {
+        let mut summary = Summary::default();
         for result in results {
-            tally.add(&Checked {
+            summary.add(&CheckedPin {
                 pin: Pin::new("a", &"a".repeat(40)).unwrap(),
                 result,
-                took: Duration::ZERO,
+                duration: Duration::ZERO,
             });
         }
-        tally
+        summary
     }
 
     fn denied() -> Result<(), CheckError> {
@@ -115,22 +106,22 @@ mod tests {
 
     #[test]
     fn a_failure_is_worse_than_a_denial_and_a_denial_than_an_admission() {
-        assert_eq!(tally([Ok(()), Ok(())]).worst(), Outcome::Admitted);
-        assert_eq!(tally([denied(), Ok(())]).worst(), Outcome::Denied);
-        assert_eq!(tally([timed_out(), denied()]).worst(), Outcome::Failed);
+        assert_eq!(summary([Ok(()), Ok(())]).worst(), Outcome::Admitted);
+        assert_eq!(summary([denied(), Ok(())]).worst(), Outcome::Denied);
+        assert_eq!(summary([timed_out(), denied()]).worst(), Outcome::Failed);
     }
 
     #[test]
-    fn the_summary_counts_and_measures() {
-        let all = tally([Ok(()), denied(), denied(), timed_out()]);
+    fn the_line_has_counts_and_the_duration() {
+        let all = summary([Ok(()), denied(), denied(), timed_out()]);
         assert_eq!(
-            all.summary(Duration::from_millis(1234)),
+            all.line(Duration::from_millis(1234)),
             "4 pins: 1 admitted, 2 denied, 1 failed in 1.23 s"
         );
         assert_eq!(
-            tally([Ok(())]).summary(Duration::from_micros(4260)),
+            summary([Ok(())]).line(Duration::from_micros(4260)),
             "1 pin: 1 admitted, 0 denied, 0 failed in 0.0043 s"
         );
-        assert_eq!(all.timed_out(), 1);
+        assert!(all.timed_out);
     }
 }
