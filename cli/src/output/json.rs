@@ -1,4 +1,4 @@
-//! Outcomes for programs: one JSON object a line.
+//! Outcomes for programs: one JSON object a line, as `docs/cli.md` specifies.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
