@@ -87,3 +87,66 @@ pub(crate) fn for_error_kind(error: ErrorKind, plugin: PluginKind) -> Option<&'s
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [ErrorKind; 14] = [
+        ErrorKind::Launch,
+        ErrorKind::ConnectTimeout,
+        ErrorKind::Version,
+        ErrorKind::Protocol,
+        ErrorKind::Stall,
+        ErrorKind::Crash,
+        ErrorKind::Timeout,
+        ErrorKind::Resource,
+        ErrorKind::Trap,
+        ErrorKind::Import,
+        ErrorKind::Denied,
+        ErrorKind::PolicyError,
+        ErrorKind::Overload,
+        ErrorKind::Aborted,
+    ];
+
+    /// Returns all hints for plugins of this kind.
+    fn hints(plugin: PluginKind) -> String {
+        let hints = KINDS
+            .into_iter()
+            .filter_map(|kind| for_error_kind(kind, plugin));
+        hints
+            .chain([for_slow_connect(plugin)])
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn hints_name_only_options_that_the_plugin_can_have() {
+        let component = hints(PluginKind::Component);
+        assert!(
+            !component.contains("--wire") && !component.contains("--env"),
+            "{component}"
+        );
+        assert!(component.contains("--memory-limit"), "{component}");
+        let command = hints(PluginKind::Command(Wire::Stdio));
+        assert!(
+            !command.contains("limit") && command.contains("--wire grpc"),
+            "{command}"
+        );
+        let of_cipd = hints(PluginKind::CommandOfCipd);
+        assert!(
+            !of_cipd.contains("--wire") && !of_cipd.contains("limit"),
+            "{of_cipd}"
+        );
+    }
+
+    #[test]
+    fn hints_about_stdout_are_for_plugins_whose_stdout_is_the_wire() {
+        for plugin in [PluginKind::Command(Wire::Stdio), PluginKind::Component] {
+            assert!(hints(plugin).contains("stdout"), "{plugin:?}");
+        }
+        for plugin in [PluginKind::Command(Wire::Grpc), PluginKind::CommandOfCipd] {
+            assert!(!hints(plugin).contains("stdout"), "{plugin:?}");
+        }
+    }
+}
