@@ -71,7 +71,7 @@ fn run_loop(session: &Arc<Session>, handler: &Arc<impl Handler>) -> Result<(), R
     }
 }
 
-/// Writes what is queued if another log line would have to wait.
+/// Writes the queued frames if another log line would have to wait.
 pub(crate) fn wait_for_room(session: &Session) {
     if session.outbox.is_full() {
         // After an error, the loop gets the same error and ends.

@@ -64,7 +64,7 @@ pub enum RunError {
     Frame {
         /// The bytes from the broken frame on, quoted and cut.
         seen: String,
-        /// What is wrong with them.
+        /// The error in them.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },

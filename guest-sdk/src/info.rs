@@ -1,4 +1,4 @@
-//! What a handler can ask about the instance that it judges.
+//! Metadata of the instance that a handler judges.
 
 use std::collections::BTreeSet;
 use std::fmt;

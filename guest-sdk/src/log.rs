@@ -42,8 +42,8 @@ where
 
 /// Sends a line to the host as it is, for a program that forwards the lines of others.
 ///
-/// It does what a [`tracing`] event with this message and no fields does. Unlike an event, it
-/// also works inside a layer, where `tracing` may drop events. A line before
+/// Acts like a [`tracing`] event with this message and no fields. Unlike an event, it also
+/// works inside a layer, where `tracing` may drop events. A line before
 /// [`run_plugin`](crate::run_plugin), or of a level that the host does not ask for, is dropped.
 pub fn log_line(level: Level, line: impl Into<String>) {
     if is_enabled(level) {

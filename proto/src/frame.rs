@@ -24,7 +24,7 @@ use bytes::{Buf, BytesMut};
 use prost::{DecodeError, Message};
 
 /// Longest frame that a host accepts by default, in bytes without the length prefix. Bounds
-/// what a hostile length prefix can make the host allocate.
+/// the memory that a hostile length prefix can make the host allocate.
 pub const HOST_LIMIT: usize = 1 << 20;
 
 /// Longest frame that a plugin must accept, in bytes without the length prefix. The largest
@@ -35,7 +35,7 @@ pub const PLUGIN_LIMIT: usize = 4 << 20;
 /// that the peer speaks another protocol.
 const MAX_PREFIX: usize = 4;
 
-/// What is wrong with a frame.
+/// An error in a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {

@@ -2,7 +2,7 @@
 
 use crate::{escape, quote};
 
-/// What is wrong with a hex string. The texts are the reference's.
+/// An error in a hex string. The texts are the reference's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HexError {

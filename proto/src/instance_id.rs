@@ -109,7 +109,7 @@ pub struct ObjectRef {
     pub hex_digest: String,
 }
 
-/// What is wrong with an [`ObjectRef`] or with an instance ID. The texts are the reference's.
+/// An error in an [`ObjectRef`] or an instance ID. The texts are the reference's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObjectRefError {
@@ -131,7 +131,7 @@ pub enum ObjectRefError {
     HexDigest {
         /// The algorithm of the digest.
         algo: HashAlgo,
-        /// What is wrong with the digest.
+        /// The error in the digest.
         reason: HexError,
     },
     /// The digest does not have the length that its algorithm requires.
@@ -151,7 +151,7 @@ pub enum ObjectRefError {
     InstanceId {
         /// The string.
         id: String,
-        /// What is wrong with it.
+        /// The error in it.
         reason: InstanceIdError,
     },
 }

@@ -110,7 +110,7 @@ impl From<MetadataPage> for wire::plugin::ListMetadataResponse {
     }
 }
 
-/// What is wrong with a metadata entry. The texts are the reference's.
+/// An error in a metadata entry. The texts are the reference's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
@@ -132,7 +132,7 @@ pub enum MetadataError {
     ContentType {
         /// The content type.
         given: String,
-        /// What is wrong with it.
+        /// The error in it.
         #[source]
         source: MediaTypeError,
     },

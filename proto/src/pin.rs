@@ -25,7 +25,7 @@ pub struct Pin {
     instance: InstanceId,
 }
 
-/// What is wrong with a [`Pin`].
+/// An error in a [`Pin`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PinError {

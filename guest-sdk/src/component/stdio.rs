@@ -62,7 +62,7 @@ impl Input {
         }
     }
 
-    /// Reads what is there, perhaps nothing. Returns `None` at the end.
+    /// Reads the available bytes, perhaps none. Returns `None` at the end.
     pub(super) fn read(&self) -> io::Result<Option<Vec<u8>>> {
         until_closed(self.stream.read(READ_SIZE))
     }

@@ -92,7 +92,7 @@ async fn write(output: &Output, session: &Session) -> Result<(), RunError> {
 }
 
 impl Input {
-    /// Reads what is there, waiting for the first byte. Returns 0 at the end.
+    /// Waits for the first byte and reads the available ones. Returns 0 at the end.
     fn read(&self, bytes: &mut [u8]) -> Result<usize, RunError> {
         retry_on_intr(|| rustix::io::read(&self.0, &mut *bytes))
             .map_err(|errno| RunError::Read(errno.into()))

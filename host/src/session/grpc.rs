@@ -164,7 +164,7 @@ impl Session for GrpcSession {
     /// lines are logged until the plugin exits.
     fn process_exited(&mut self) {
         self.stdin = None;
-        // Whoever presents the ticket from now on is another process.
+        // After the exit, only another process could present the ticket.
         self.registration.revoke_ticket();
         self.parting.as_mut().reset(Instant::now() + PARTING);
     }

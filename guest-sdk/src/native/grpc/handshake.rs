@@ -23,7 +23,7 @@ pub(super) struct Handshake {
     pub(super) ticket: String,
 }
 
-/// What is wrong with a handshake line.
+/// An error in a handshake line.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
     /// Stdin ended inside the line.
