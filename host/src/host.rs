@@ -102,7 +102,7 @@ impl HostOptions {
     ///
     /// With a guard, no descendant of a plugin survives the plugin, or this process. Without
     /// one, a descendant that has left the plugin's process group may survive.
-    /// `docs/containment.md` has the details.
+    /// See [`guard`](crate::guard).
     ///
     /// `/proc/self/exe` names the running program, even if its file was replaced. A name
     /// without a slash is looked up in the plugin's `PATH`.

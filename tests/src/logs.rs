@@ -1,4 +1,4 @@
-//! What the host logs, for tests to look at.
+//! Collects what the host logs.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +13,7 @@ use crate::eventually;
 /// One event of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// How severe.
+    /// Severity.
     pub level: Level,
     /// Value of the field `plugin`; empty if there is none.
     pub plugin: String,
@@ -28,11 +28,11 @@ pub struct Line {
 pub struct Lines(Arc<Mutex<Vec<Line>>>);
 
 impl Lines {
-    /// Returns the collector of this process, which starts to collect at the first call.
+    /// Returns the collector of this process. The first call starts it.
     ///
     /// # Panics
     ///
-    /// If something else collects the events of this process.
+    /// If this process has another global subscriber.
     pub fn collect() -> &'static Self {
         static LINES: OnceLock<Lines> = OnceLock::new();
         LINES.get_or_init(|| {
@@ -43,14 +43,14 @@ impl Lines {
         })
     }
 
-    /// Waits until there is such an event about a plugin of this name.
+    /// Waits until a plugin of this name has logged this message.
     pub async fn wait_for(&self, plugin: &str, message: &str) {
         let there = |line: &Line| line.message == message;
         eventually(|| self.of_plugin(plugin).iter().any(there)).await;
     }
 
-    /// Returns the events so far about plugins of this name, or, if it is empty, about
-    /// none.
+    /// Returns the events so far about plugins of this name. If it is empty, returns those
+    /// without a plugin.
     #[must_use]
     pub fn of_plugin(&self, plugin: &str) -> Vec<Line> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,4 @@
-//! Fixtures with a name of their own, whose log lines are told apart from those of the
-//! other tests of the process.
+//! Fixtures with a name of their own, by which a test finds their log lines.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,17 +11,17 @@ use crate::modes::{Mode, native, with_argument};
 /// The fixture under another name.
 #[derive(Debug)]
 pub struct Named {
-    /// What to start, while this lives.
+    /// Valid until this is dropped.
     pub source: Source,
     _folder: TempDir,
 }
 
 impl Named {
-    /// Makes the fixture that does what its `argument` says be called `name`.
+    /// Creates a fixture called `name` with this `argument`.
     ///
     /// # Panics
     ///
-    /// If there is no room for it in the folder for temporary files.
+    /// If the folder for temporary files is full.
     #[must_use]
     pub fn new(mode: Mode, name: &str, argument: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,11 +1,11 @@
-//! What this process holds, as the kernel tells it.
+//! What this process holds and which processes run, from `/proc`.
 
 use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// Counts of what a plugin could leave behind.
+/// Counts of what a plugin could leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holdings {
     /// Open descriptors.
@@ -21,11 +21,11 @@ impl Holdings {
     ///
     /// # Panics
     ///
-    /// If `/proc` is not there.
+    /// If `/proc` is not mounted.
     #[must_use]
     pub fn now() -> Self {
         Self {
-            // Reading the folder takes a descriptor itself, each time.
+            // Includes the descriptor that reads the folder.
             descriptors: entries("/proc/self/fd"),
             threads: entries("/proc/self/task"),
             children: children().len(),
@@ -51,7 +51,7 @@ impl fmt::Display for Holdings {
 ///
 /// # Panics
 ///
-/// If `/proc` is not there.
+/// If `/proc` is not mounted.
 #[must_use]
 pub fn children() -> Vec<u32> {
     children_of(std::process::id())
@@ -61,7 +61,7 @@ pub fn children() -> Vec<u32> {
 ///
 /// # Panics
 ///
-/// If `/proc` is not there.
+/// If `/proc` is not mounted.
 #[must_use]
 pub fn children_of(parent: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").expect("procfs is mounted");
@@ -71,9 +71,9 @@ pub fn children_of(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Tells whether a process is there and more than a zombie.
+/// Returns whether a process runs, so is no zombie.
 #[must_use]
-pub fn is_alive(pid: u32) -> bool {
+pub fn is_running(pid: u32) -> bool {
     field_after_name(pid, 0).is_some_and(|state| state != "Z" && state != "X")
 }
 
@@ -81,11 +81,11 @@ pub fn is_alive(pid: u32) -> bool {
 ///
 /// # Panics
 ///
-/// If `/proc` is not there.
+/// If `/proc` is not mounted.
 #[must_use]
 pub fn cpu_time() -> Duration {
-    /// From the field after the name: user and system time, of the process and of what it
-    /// has reaped, in clock ticks.
+    /// User and system time, of the process and of those it has reaped, in clock ticks.
+    /// Counted from the field after the name.
     const TIMES: std::ops::Range<usize> = 11..15;
     let ticks_per_second = rustix::param::clock_ticks_per_second();
     let ticks: u64 = TIMES
@@ -105,7 +105,7 @@ fn parent_of(pid: u32) -> Option<u32> {
 /// Returns a field of the process's `stat`, counted from the one after its name.
 fn field_after_name(pid: u32, field: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; the fields follow the last of them.
+    // The name, in parentheses, may hold anything; the fields follow the last `)`.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(field).map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Nothing that a native plugin has started outlives it, nor its host.
+//! No process of a native plugin outlives it or its host.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -14,19 +14,19 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 const GUARD: &str = env!("CARGO_BIN_EXE_guard");
 
-/// Leaves a process that has a session of its own, and no parent.
+/// Starts a process in a session of its own, whose parent exits.
 const DAEMON: &str = "setsid sh -c 'sleep 1000 & echo up >&9'";
 
-/// Leaves a process in the plugin's group.
+/// Starts a process in the plugin's group.
 const GRANDCHILD: &str = "sleep 1000 & echo up >&9";
 
-/// Ends when it is asked to.
+/// Exits at the end of stdin.
 const POLITE: &str = "exec cat >/dev/null";
 
-/// Never ends by itself.
+/// Does not exit by itself.
 const STUBBORN: &str = "exec sleep 1000";
 
-/// Defines a test that runs with a guard and without.
+/// Defines a test that runs with and without a guard.
 macro_rules! with_and_without_a_guard {
     ($(async fn $name:ident() $body:block)*) => {$(
         mod $name {
@@ -55,7 +55,7 @@ fn script(host: &Host, lifeline: &Lifeline, commands: &[&str]) -> Plugin {
     host.plugin(NativeCommand::new(lifeline.script(commands)))
 }
 
-/// A host in a process of its own, which leads a group as that of a terminal does.
+/// A host in a process of its own, which leads a group like a job of a terminal.
 struct OtherHost {
     process: Child,
     stdout: BufReader<ChildStdout>,
@@ -77,7 +77,7 @@ impl OtherHost {
         }
     }
 
-    /// Kills it and whoever else is in its group, as those do who clean up after it.
+    /// Kills its group, as a supervisor of the host does.
     fn kill(&mut self) {
         let group = Pid::from_child(&self.process);
         kill_process_group(group, Signal::KILL).expect("it is there");
@@ -108,7 +108,7 @@ with_and_without_a_guard! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_plugin_that_does_not_end_is_killed_at_the_end_of_the_grace() {
+    async fn a_plugin_that_does_not_exit_is_killed_at_the_end_of_the_grace() {
         let mut lifeline = Lifeline::new();
         let plugin = script(&host(), &lifeline, &["echo up >&9", STUBBORN]);
         let _promise = plugin.check_admission(&pin("a"));
@@ -117,7 +117,7 @@ with_and_without_a_guard! {
         assert!(!lifeline.is_held());
     }
 
-    async fn the_loss_of_the_last_handle_kills() {
+    async fn dropping_the_last_handle_kills() {
         let mut lifeline = Lifeline::new();
         let plugin = script(&host(), &lifeline, &[GRANDCHILD, STUBBORN]);
         let _promise = plugin.check_admission(&pin("a"));
@@ -152,7 +152,7 @@ async fn a_daemon_dies_with_a_plugin_that_crashes() {
             error.exit().map(Exit::to_string).as_deref(),
             Some("exit status 7")
         );
-        // Nobody has to close it for that.
+        // It happens without a close.
         eventually(|| !lifeline.is_held()).await;
         plugin.close(GRACE).await;
     })
@@ -160,7 +160,7 @@ async fn a_daemon_dies_with_a_plugin_that_crashes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plugin_that_is_closed_as_it_starts_leaves_nothing() {
+async fn a_plugin_that_is_closed_as_it_starts_leaves_no_process() {
     guarded(async {
         for _ in 0..50 {
             let mut lifeline = Lifeline::new();
@@ -176,8 +176,8 @@ async fn a_plugin_that_is_closed_as_it_starts_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_that_never_stop_forking_do_not_escape() {
     guarded(async {
-        // Each of a row starts its successor and is gone; a row ends by itself, so that
-        // even one that escapes leaves the machine in peace.
+        // Each process of a chain starts the next one and exits. A chain ends by itself, so
+        // that one that escapes does not run forever.
         let hop = r#"hop() { [ "$1" -gt 20000 ] || { hop $(($1 + 1)) & }; }"#;
         let bomb =
             format!("setsid sh -c '{hop}; for n in 1 2 3 4 5 6 7 8; do hop 0; done; echo up >&9'");
@@ -192,7 +192,7 @@ async fn processes_that_never_stop_forking_do_not_escape() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tree_of_daemons_is_taken_whole() {
+async fn a_whole_tree_of_daemons_is_killed() {
     guarded(async {
         let grow = "grow() { echo up >&9; [ $1 = 0 ] || { n=$(($1 - 1)); setsid sh -c \"$grow; grow $n; grow $n; sleep 1000\" & }; }";
         let mut lifeline = Lifeline::new();
@@ -210,7 +210,7 @@ async fn a_tree_of_daemons_is_taken_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_is_killed_leaves_nothing_of_a_guarded_plugin() {
+async fn a_killed_host_leaves_no_process_of_a_guarded_plugin() {
     guarded(async {
         for last in [POLITE, STUBBORN] {
             let mut lifeline = Lifeline::new();
@@ -225,7 +225,7 @@ async fn a_host_that_is_killed_leaves_nothing_of_a_guarded_plugin() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_is_killed_takes_an_unguarded_plugin_along() {
+async fn an_unguarded_plugin_dies_with_a_killed_host() {
     guarded(async {
         let mut lifeline = Lifeline::new();
         let plugin = lifeline.script(&["echo up >&9", STUBBORN]);
@@ -238,9 +238,9 @@ async fn a_host_that_is_killed_takes_an_unguarded_plugin_along() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guard_that_was_stopped_kills_all_the_same() {
+async fn a_stopped_guard_still_kills() {
     guarded(async {
-        // The one waits until the host has heard that it was started.
+        // `head` waits for the host's first byte, which follows the guard's first report.
         for stop in ["kill -STOP $PPID", "head -c 1 >&2; kill -STOP $PPID"] {
             let mut lifeline = Lifeline::new();
             let plugin = script(
@@ -263,12 +263,16 @@ async fn an_interrupt_of_the_hosts_group_reaches_neither_guard_nor_plugin() {
         for kind in ["guarded", "unguarded"] {
             let mut host = OtherHost::start(kind, [native("conformance-fixture")]);
             let mut line = String::new();
-            host.stdout.read_line(&mut line).expect("it says so");
+            host.stdout
+                .read_line(&mut line)
+                .expect("the host prints a line");
             assert_eq!(line, "admitted\n");
             let group = Pid::from_child(&host.process);
             kill_process_group(group, Signal::INT).expect("it is there");
             let mut rest = String::new();
-            host.stdout.read_to_string(&mut rest).expect("it says so");
+            host.stdout
+                .read_to_string(&mut rest)
+                .expect("the host prints a line");
             assert_eq!(rest, "admitted\nterminated with 0 exit code\n", "{kind}");
             host.process.wait().expect("it is ours");
         }

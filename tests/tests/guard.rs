@@ -1,5 +1,5 @@
-//! A guard changes nothing for the plugin or for what is told of it, and stands what a
-//! plugin may do to it.
+//! A guard changes nothing for the plugin or its errors, and survives what a plugin may do
+//! to it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use admission_host::{CheckError, ErrorKind, Exit, NativeCommand};
 use conformance::lifeline::Lifeline;
-use conformance::process::{children_of, is_alive};
+use conformance::process::{children_of, is_running};
 use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, options, pin};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 const GUARD: &str = env!("CARGO_BIN_EXE_guard");
 
-/// Ends when it is asked to.
+/// Exits at the end of stdin.
 const POLITE: &str = "exec cat >/dev/null";
 
-/// Never ends by itself.
+/// Does not exit by itself.
 const STUBBORN: &str = "exec sleep 1000";
 
 fn guarded_host() -> Host {
@@ -35,7 +35,7 @@ async fn error_from(host: &Host, argv: &[&str]) -> CheckError {
     error
 }
 
-/// Returns what an error is caused by, down to the last.
+/// Returns the causes of an error, the root cause last.
 fn error_chain(error: &dyn std::error::Error) -> Vec<String> {
     std::iter::successors(error.source(), |error| error.source())
         .map(ToString::to_string)
@@ -43,7 +43,7 @@ fn error_chain(error: &dyn std::error::Error) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exit_is_told_in_the_words_of_the_reference() {
+async fn an_exit_is_described_in_the_words_of_the_reference() {
     guarded(async {
         for (script, words) in [
             ("exit 0", "terminated with 0 exit code"),
@@ -68,7 +68,7 @@ async fn an_exit_is_told_in_the_words_of_the_reference() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_that_holds_the_pipes_delays_nothing() {
+async fn a_daemon_that_holds_the_pipes_does_not_delay_the_error() {
     guarded(async {
         let script = "setsid sleep 1000 & sleep 1000 & echo gone >&2; exit 6";
         let error = error_from(&guarded_host(), &["sh", "-c", script]).await;
@@ -92,7 +92,7 @@ async fn a_guard_keeps_no_copy_of_the_pipes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orphans_are_reaped_while_the_plugin_lives() {
+async fn orphans_are_reaped_while_the_plugin_runs() {
     guarded(async {
         let mut lifeline = Lifeline::new();
         let orphans = "for n in 1 2 3 4 5 6 7 8 9; do sh -c 'true & true & true &'; done";
@@ -106,7 +106,7 @@ async fn orphans_are_reaped_while_the_plugin_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_ignores_its_children_learns_how_a_guarded_plugin_ended() {
+async fn a_host_that_ignores_sigchld_gets_the_exit_of_a_guarded_plugin() {
     guarded(async {
         let script = r#"trap '' CHLD; exec "$0" guarded sh -c 'exit 7'"#;
         let mut host = Command::new("sh")
@@ -116,7 +116,7 @@ async fn a_host_that_ignores_its_children_learns_how_a_guarded_plugin_ended() {
             .expect("a shell");
         let mut line = String::new();
         let mut stdout = BufReader::new(host.stdout.take().expect("it was asked to be a pipe"));
-        stdout.read_line(&mut line).expect("it says so");
+        stdout.read_line(&mut line).expect("the host prints a line");
         assert_eq!(
             line,
             "the admission plugin terminated before making ListAdmissions RPC: exit status 7\n"
@@ -128,7 +128,7 @@ async fn a_host_that_ignores_its_children_learns_how_a_guarded_plugin_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signal_that_asks_to_end_does_not_end_a_guard() {
+async fn signals_other_than_sigkill_do_not_end_a_guard() {
     guarded(async {
         let mut lifeline = Lifeline::new();
         let hostile = "for s in HUP INT QUIT TERM USR1 USR2 PIPE ALRM TSTP TTIN TTOU; do kill -$s $PPID; done";
@@ -141,10 +141,10 @@ async fn a_signal_that_asks_to_end_does_not_end_a_guard() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exit_that_is_told_late_is_told_with_its_status() {
+async fn a_late_exit_is_reported_with_its_status() {
     guarded(async {
         let mut lifeline = Lifeline::new();
-        // It waits until the host has heard that it was started.
+        // `head` waits for the host's first byte, which follows the guard's first report.
         let commands = [
             "head -c 1 >&2; echo $PPID $$ >&9",
             "kill -STOP $PPID; exit 3",
@@ -157,8 +157,8 @@ async fn an_exit_that_is_told_late_is_told_with_its_status() {
             guard.parse().expect("a pid"),
             plugin.parse().expect("a pid"),
         );
-        eventually(|| !is_alive(plugin)).await;
-        // Longer than a plugin that lives would have: it has none to wait for.
+        eventually(|| !is_running(plugin)).await;
+        // Longer than a plugin may run after its output has ended.
         let early = tokio::time::timeout(Duration::from_millis(300), promise.wait()).await;
         assert!(early.is_err(), "{early:?}");
         kill_process(Pid::from_raw(guard).expect("a pid"), Signal::CONT).expect("it is there");
@@ -174,7 +174,7 @@ async fn an_exit_that_is_told_late_is_told_with_its_status() {
 async fn the_death_of_the_guard_is_a_crash_and_kills_the_plugin() {
     guarded(async {
         let mut lifeline = Lifeline::new();
-        // It waits until the host has heard that it was started.
+        // `head` waits for the host's first byte, which follows the guard's first report.
         let commands = ["head -c 1 >&2; echo $PPID >&9", STUBBORN];
         let plugin = script(&lifeline, &commands);
         let promise = plugin.check_admission(&pin("a"));
@@ -185,7 +185,7 @@ async fn the_death_of_the_guard_is_a_crash_and_kills_the_plugin() {
         let error = error_of(&promise).await;
         assert_eq!(
             error.to_string(),
-            "the admission plugin terminated before making ListAdmissions RPC: its guard has died"
+            "the admission plugin terminated before making ListAdmissions RPC: its guard died"
         );
         assert_eq!(error.kind(), ErrorKind::Crash);
         eventually(|| !lifeline.is_held()).await;
@@ -195,10 +195,10 @@ async fn the_death_of_the_guard_is_a_crash_and_kills_the_plugin() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guarded_plugin_finds_what_an_unguarded_one_finds() {
+async fn a_guarded_plugin_has_the_same_process_attributes_as_an_unguarded_one() {
     guarded(async {
-        // Its arguments, environment, folder, descriptors, signals and limits; and
-        // that it leads its group, in the same session.
+        // Arguments, environment, working directory, descriptors, limits, signals, and that
+        // it leads its group in the same session.
         let look = r#"exec >&2; echo "$0" "$@"; env; pwd; ls /proc/self/fd; umask; ulimit -a
             read -r pid name state parent group session rest < /proc/$$/stat
             [ $pid = $group ] && echo "leads its group in session $session"
@@ -215,7 +215,7 @@ async fn a_guarded_plugin_finds_what_an_unguarded_one_finds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plugin_that_cannot_be_started_is_told_in_the_same_words_with_a_guard() {
+async fn a_launch_error_is_the_same_with_a_guard() {
     guarded(async {
         let long = "x".repeat(1 << 20);
         for argv in [
@@ -231,19 +231,18 @@ async fn a_plugin_that_cannot_be_started_is_told_in_the_same_words_with_a_guard(
             let guarded = error_from(&guarded_host(), argv).await;
             assert_eq!(guarded.to_string(), unguarded.to_string());
             assert_eq!(guarded.kind(), ErrorKind::Launch);
-            let cause = |error: &CheckError| error_chain(error);
-            assert_eq!(cause(&guarded), cause(&unguarded));
+            assert_eq!(error_chain(&guarded), error_chain(&unguarded));
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_is_no_guard_is_an_error_of_the_check() {
+async fn a_program_that_is_not_a_guard_is_an_error_of_the_check() {
     guarded(async {
         for (program, cause) in [
             ("/does/not/exist", "No such file or directory (os error 2)"),
-            ("true", "it ended, or is no guard of this version"),
+            ("true", "it exited, or is not a guard of this version"),
         ] {
             let host = Host::new(options().guard(program, [""; 0]));
             let error = error_from(&host, &["sh", "-c", "echo started >&2"]).await;
@@ -259,7 +258,7 @@ async fn a_program_that_is_no_guard_is_an_error_of_the_check() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_guard_nor_plugin_keeps_what_the_host_has_open() {
+async fn guard_and_plugin_inherit_no_descriptor_of_the_host() {
     guarded(async {
         let (mut open, mut started) = (Lifeline::new(), Lifeline::new());
         let flags = OFlags::WRONLY;

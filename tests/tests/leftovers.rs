@@ -1,5 +1,5 @@
-//! Nothing of a plugin is left after its end. One test, as it counts what the whole
-//! process holds.
+//! A plugin leaves no process, task, thread or descriptor. This is one test, as it counts
+//! those of the whole process.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Left {
     }
 }
 
-/// Creates a host whose native plugins have a guard if that is what the mode asks for.
+/// Creates a host, with a guard in that mode.
 fn host_for(mode: Mode) -> Host {
     Host::new(match mode {
         Mode::Guarded => options().guard(env!("CARGO_BIN_EXE_guard"), [""; 0]),
@@ -33,7 +33,7 @@ fn host_for(mode: Mode) -> Host {
     })
 }
 
-/// Goes through each way in which a plugin can end.
+/// Ends a plugin in each possible way.
 async fn cycle(host: &Host, mode: Mode) {
     let honest = host.plugin(mode.fixture(""));
     honest
@@ -76,7 +76,7 @@ async fn cycle(host: &Host, mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_process_task_thread_or_descriptor_is_left_after_the_end() {
+async fn no_process_task_thread_or_descriptor_is_left() {
     guarded(async {
         let all = Mode::ALL.map(|mode| (host_for(mode), mode));
         for (host, mode) in &all {
@@ -93,8 +93,8 @@ async fn no_process_task_thread_or_descriptor_is_left_after_the_end() {
     .await;
 }
 
-/// Waits until two looks in a row see the same, and no child: the ticker of the
-/// components and dropped plugins take a moment to go.
+/// Waits until two counts in a row are equal and without a child: the epoch ticker and
+/// dropped plugins take a moment to end.
 async fn settled() -> Left {
     let mut before = Left::now();
     loop {

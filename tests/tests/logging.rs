@@ -174,15 +174,15 @@ async fn a_missing_guard_logs_one_warning() {
         }
         // Once in this process, whose other tests have no guard either.
         let mut warnings = Lines::collect().of_plugin("");
-        warnings.retain(|line| line.message.starts_with("no guard was configured"));
+        warnings.retain(|line| line.message.starts_with("no guard is configured"));
         let [line] = &warnings[..] else {
             panic!("not once: {warnings:?}");
         };
         assert_eq!(line.level, Level::WARN);
         assert_eq!(
             line.message,
-            "no guard was configured: what a plugin starts in a process group of its own may \
-             outlive it"
+            "no guard is configured: a process that a plugin starts may outlive it in another \
+             process group"
         );
     })
     .await;

@@ -1,4 +1,4 @@
-//! What holds for subprocesses alone.
+//! Behaviour of native plugins alone.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn fixture() -> NativeCommand {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_is_one_checks_failure_and_the_plugin_lives_on() {
+async fn a_panic_fails_one_check_and_the_plugin_goes_on() {
     guarded(async {
         let plugin = host().plugin(Mode::Native.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("panic"))).await;
@@ -41,7 +41,7 @@ async fn a_panic_is_one_checks_failure_and_the_plugin_lives_on() {
 }
 
 #[tokio::test]
-async fn what_a_policy_prints_does_not_reach_the_frames() {
+async fn prints_of_a_policy_do_not_reach_the_wire() {
     guarded(async {
         let plugin = host().plugin(Mode::Native.fixture(""));
         plugin
@@ -55,14 +55,14 @@ async fn what_a_policy_prints_does_not_reach_the_frames() {
 }
 
 #[tokio::test]
-async fn a_plugin_sees_what_was_added_to_its_environment_and_no_secrets() {
+async fn a_plugin_gets_four_variables_of_the_host_and_the_added_ones() {
     guarded(async {
         let seen = denial(fixture().env("CONFORMANCE", "1"), "environment").await;
         let names: Vec<_> = seen.split(' ').collect();
         assert!(names.contains(&"CONFORMANCE"));
         let allowed = ["CONFORMANCE", "HOME", "LANG", "PATH", "TZ"];
         assert!(names.iter().all(|name| allowed.contains(name)), "{seen}");
-        // Cargo sets this one for tests.
+        // Cargo sets this variable for tests.
         let all = denial(fixture().inherit_environment(), "environment").await;
         assert!(all.contains("CARGO_MANIFEST_DIR"), "{all}");
     })
@@ -72,14 +72,13 @@ async fn a_plugin_sees_what_was_added_to_its_environment_and_no_secrets() {
 #[tokio::test]
 async fn a_plugin_inherits_no_descriptor_but_its_pipes() {
     guarded(async {
-        // Three pipes, and what the SDK and the test itself open: counted by a program
-        // that opens nothing else.
+        // Counted by a program that opens nothing itself, unlike the SDK.
         let command = NativeCommand::new(["sh", "-c", "ls /proc/self/fd >&2; exit 9"]);
         let leak = tempfile::tempfile().expect("a temporary file");
         rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).expect("cleared");
         let plugin = host().plugin(command);
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
-        // `ls` itself has the folder open as 3.
+        // `ls` has the folder open as 3.
         assert_eq!(
             error.stderr_tail().split_whitespace().collect::<Vec<_>>(),
             ["0", "1", "2", "3"]
@@ -90,7 +89,7 @@ async fn a_plugin_inherits_no_descriptor_but_its_pipes() {
 }
 
 #[tokio::test]
-async fn a_grandchild_that_holds_the_pipes_delays_nothing() {
+async fn a_grandchild_that_holds_the_pipes_does_not_delay_the_error() {
     guarded(async {
         let command = NativeCommand::new(["sh", "-c", "sleep 1000 & echo gone >&2; exit 6"]);
         let plugin = host().plugin(command);
@@ -105,8 +104,8 @@ async fn a_grandchild_that_holds_the_pipes_delays_nothing() {
     .await;
 }
 
-/// Returns what a shell script writes to stderr before it ends.
-async fn heard_of(command: NativeCommand) -> String {
+/// Returns what a shell script writes to stderr before it exits.
+async fn stderr_of(command: NativeCommand) -> String {
     let plugin = host().plugin(command);
     let error = error_of(&plugin.check_admission(&pin("a"))).await;
     plugin.close(GRACE).await;
@@ -114,12 +113,12 @@ async fn heard_of(command: NativeCommand) -> String {
 }
 
 #[tokio::test]
-async fn arguments_are_passed_as_they_are() {
+async fn arguments_are_passed_unchanged() {
     guarded(async {
         let script = r#"printf '[%s]' "$@" >&2; exit 9"#;
         let argv = ["sh", "-c", script, "sh", "a b", "", "*", "$HOME", "'\""];
         assert_eq!(
-            heard_of(NativeCommand::new(argv)).await,
+            stderr_of(NativeCommand::new(argv)).await,
             r#"[a b][][*][$HOME]['"]"#
         );
     })
@@ -129,9 +128,9 @@ async fn arguments_are_passed_as_they_are() {
 #[tokio::test]
 async fn a_plugin_runs_in_the_working_directory_of_its_host() {
     guarded(async {
-        let here = std::env::current_dir().expect("there is one");
+        let here = std::env::current_dir().expect("a working directory");
         assert_eq!(
-            heard_of(NativeCommand::new(["sh", "-c", "pwd -P >&2; exit 9"])).await,
+            stderr_of(NativeCommand::new(["sh", "-c", "pwd -P >&2; exit 9"])).await,
             here.to_str().expect("plain text")
         );
     })
@@ -141,16 +140,16 @@ async fn a_plugin_runs_in_the_working_directory_of_its_host() {
 #[tokio::test]
 async fn a_plugin_leads_a_process_group_of_its_own() {
     guarded(async {
-        // The fifth field is the group; the second, the name, has no blank in a shell.
+        // The fifth field is the group. The second, the name, has no blank here.
         let script = r#"read -r line < /proc/$$/stat; set -- $line; echo "$1 $5" >&2; exit 9"#;
-        let heard = heard_of(NativeCommand::new(["sh", "-c", script])).await;
-        let (process, group) = heard.split_once(' ').expect("two numbers");
+        let stderr = stderr_of(NativeCommand::new(["sh", "-c", script])).await;
+        let (process, group) = stderr.split_once(' ').expect("two numbers");
         assert_eq!(process, group);
     })
     .await;
 }
 
-/// A shell script as a plugin, whose lines are told apart by its name.
+/// A shell script as a plugin with a name, by which its log lines are found.
 struct Script {
     plugin: Plugin,
     name: &'static str,
@@ -158,9 +157,8 @@ struct Script {
 }
 
 impl Script {
-    /// Starts the script.
     fn start(name: &'static str, script: &str) -> Self {
-        // Before the first line.
+        // Must start before the first line.
         Lines::collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let shell = folder.path().join(name);
@@ -179,12 +177,12 @@ impl Script {
     async fn number(&self) -> u32 {
         let mut number = None;
         eventually(|| {
-            let said = Lines::collect().of_plugin(self.name);
-            number = said.iter().find_map(|line| line.message.parse().ok());
+            let lines = Lines::collect().of_plugin(self.name);
+            number = lines.iter().find_map(|line| line.message.parse().ok());
             number.is_some()
         })
         .await;
-        number.expect("it was waited for")
+        number.expect("`eventually` has found it")
     }
 }
 
@@ -199,26 +197,25 @@ async fn a_grandchild_dies_with_the_plugin() {
             let script = Script::start(name, &format!("sleep 1000 & echo $! >&2; {end}"));
             let grandchild = script.number().await;
             script.plugin.close(GRACE).await;
-            eventually(|| !process::is_alive(grandchild)).await;
+            eventually(|| !process::is_running(grandchild)).await;
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_plugin_whose_output_has_ended_is_asked_to_finish() {
+async fn a_plugin_that_closes_its_output_gets_the_end_of_stdin() {
     guarded(async {
         let name = "silenced";
-        let script = Script::start(name, "exec >&-; cat > /dev/null; echo asked >&2");
-        // Nobody closes it.
-        Lines::collect().wait_for(name, "asked").await;
+        let script = Script::start(name, "exec >&-; cat > /dev/null; echo ended >&2");
+        Lines::collect().wait_for(name, "ended").await;
         drop(script);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_frozen_plugin_is_given_up_and_killed() {
+async fn a_stopped_plugin_times_out_and_is_killed() {
     guarded(async {
         let options = PluginOptions::default().connect_timeout(Duration::from_millis(100));
         let command = NativeCommand::new(["sh", "-c", "kill -STOP $$"]);

@@ -1,4 +1,4 @@
-//! What a component finds, and how far it gets.
+//! What a component finds in its sandbox, and its limits.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn denial(order: &str) -> String {
     error.to_string()
 }
 
-/// Returns the kind and the text of what ends a component that is given `order`.
+/// Returns the kind and the text of the error when a component executes `order`.
 async fn end_of(component: Component, order: &str) -> (ErrorKind, String) {
     let plugin = host().plugin(component);
     let error = error_of(&plugin.check_admission(&pin(order))).await;
@@ -36,7 +36,7 @@ async fn a_component_finds_no_file_no_variable_and_no_network() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_spins_is_killed_at_the_deadline() {
+async fn a_spinning_component_is_killed_at_the_end_of_the_grace() {
     guarded(async {
         let lines = Lines::collect();
         let fixture = Named::new(Mode::Component, "spinning", "");
@@ -53,7 +53,7 @@ async fn a_component_that_spins_is_killed_at_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_computes_too_long_in_one_go_is_ended() {
+async fn a_component_that_exceeds_its_cpu_limit_is_ended() {
     guarded(async {
         let component = fixture_component("").cpu_limit(Duration::from_millis(100));
         let (kind, text) = end_of(component, "spin").await;
@@ -67,7 +67,7 @@ async fn a_component_that_computes_too_long_in_one_go_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_wants_too_much_memory_is_ended() {
+async fn a_component_that_exceeds_its_memory_limit_is_ended() {
     guarded(async {
         let (kind, text) = end_of(fixture_component(""), "grow").await;
         assert_eq!(kind, ErrorKind::Resource);
@@ -80,7 +80,7 @@ async fn a_component_that_wants_too_much_memory_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_panics_answers_for_that_check_and_ends() {
+async fn a_panicking_component_answers_that_check_and_ends() {
     guarded(async {
         let plugin = host().plugin(fixture_component(""));
         let other = plugin.check_admission(&pin("hang"));
@@ -105,7 +105,7 @@ async fn a_component_that_panics_answers_for_that_check_and_ends() {
 }
 
 #[tokio::test]
-async fn what_a_component_prints_is_quoted_with_a_way_out() {
+async fn text_on_a_components_stdout_is_quoted_with_a_hint() {
     guarded(async {
         let plugin = host().plugin(fixture_component(""));
         let error = error_of(&plugin.check_admission(&pin("print"))).await;

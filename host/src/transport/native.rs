@@ -1,17 +1,14 @@
-//! A plugin that is a subprocess.
+//! A native plugin: a subprocess, alone or under a guard.
 
-mod child;
-mod ended;
 pub mod guard;
 mod guarded;
-mod instance;
-mod lookup;
-mod output;
+mod pipes;
 mod process;
 mod spawn;
-mod stat;
+mod unguarded;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Once};
@@ -24,42 +21,38 @@ use super::stderr::StderrLog;
 use super::{LaunchError, Launched, Launcher, Wire};
 pub(crate) use guarded::GuardCommand;
 
-/// Variables that a plugin sees of the host's environment unless told otherwise:
-/// enough to find programs and to print dates and messages, and no secrets.
-const ENVIRONMENT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
+/// Variables of the host's environment that every plugin gets: enough to find programs and
+/// to print dates and messages, and no secrets.
+const INHERITED_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 /// How to start a native plugin.
 ///
-/// It gets its arguments as they are, the host's working directory, and of the
-/// environment `PATH`, `HOME`, `LANG`, `TZ` and what is added here. It inherits no
-/// descriptor but its three pipes.
-#[derive(Debug, Clone)]
+/// The plugin gets the arguments as they are, the host's working directory, the variables
+/// `PATH`, `HOME`, `LANG` and `TZ` of the host's environment, and those that are added
+/// here. It inherits no descriptor but its three pipes.
+#[derive(Clone)]
 pub struct NativeCommand {
     argv: Vec<OsString>,
+    /// Added to the environment; the last value of a name counts.
     variables: Vec<(OsString, OsString)>,
     environment: Environment,
     wire: Wire,
 }
 
-/// A command, and the guard under which it is to run.
-#[derive(Debug, Clone)]
-pub(crate) struct NativeLauncher {
-    command: NativeCommand,
-    guard: Option<GuardCommand>,
-}
-
+/// What a plugin gets of the host's environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Environment {
+    /// [`INHERITED_VARIABLES`] alone.
     AllowList,
     Inherited,
 }
 
 impl NativeCommand {
-    /// Creates a command from the executable and its arguments. An executable
-    /// without a slash is looked up in `PATH`; no shell is involved. One that is found
-    /// there by way of a folder that is not absolute is not run.
+    /// Creates a command from the executable and its arguments.
     ///
-    /// An empty `argv` is an error of the first check.
+    /// An executable without a slash is looked up in `PATH`; no shell is involved. It is
+    /// not run if the folder that has it is not absolute. An empty `argv` is an error of
+    /// the first check.
     pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             argv: argv.into_iter().map(Into::into).collect(),
@@ -69,8 +62,7 @@ impl NativeCommand {
         }
     }
 
-    /// Sets how the plugin and the host speak with each other; [`Wire::Stdio`] unless this
-    /// is called.
+    /// Sets the wire between plugin and host. The default is [`Wire::Stdio`].
     #[must_use]
     pub fn wire(mut self, wire: Wire) -> Self {
         self.wire = wire;
@@ -84,7 +76,7 @@ impl NativeCommand {
         self
     }
 
-    /// Lets the plugin see all of the host's environment, whatever secrets it holds.
+    /// Passes the host's whole environment to the plugin, with all secrets in it.
     #[must_use]
     pub fn inherit_environment(mut self) -> Self {
         self.environment = Environment::Inherited;
@@ -107,12 +99,12 @@ impl NativeCommand {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "the plugin's environment is taken from the host's"
+        reason = "a plugin's environment is taken from the host's"
     )]
     fn set_environment(&self, command: &mut Command) {
         if self.environment == Environment::AllowList {
             command.env_clear();
-            for name in ENVIRONMENT {
+            for name in INHERITED_VARIABLES {
                 if let Some(value) = std::env::var_os(name) {
                     command.env(name, value);
                 }
@@ -121,10 +113,10 @@ impl NativeCommand {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
-    /// Returns where the plugin's environment says that executables are.
+    /// Returns `PATH` of the plugin's environment.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the plugin's environment is taken from the host's"
+        reason = "a plugin's environment is taken from the host's"
     )]
     fn search_path(&self) -> Option<OsString> {
         let own = self.variables.iter().rev().find(|(name, _)| name == "PATH");
@@ -142,6 +134,25 @@ impl NativeCommand {
     }
 }
 
+/// Shows the names of variables without their values, which may be secrets.
+impl fmt::Debug for NativeCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.variables.iter().map(|(name, _)| name).collect();
+        f.debug_struct("NativeCommand")
+            .field("argv", &self.argv)
+            .field("variables", &names)
+            .field("environment", &self.environment)
+            .field("wire", &self.wire)
+            .finish()
+    }
+}
+
+/// Starts native plugins, under a guard if there is one.
+pub(crate) struct NativeLauncher {
+    command: NativeCommand,
+    guard: Option<GuardCommand>,
+}
+
 impl NativeLauncher {
     pub(crate) fn new(command: NativeCommand, guard: Option<GuardCommand>) -> Self {
         Self { command, guard }
@@ -149,28 +160,28 @@ impl NativeLauncher {
 }
 
 impl Launcher for NativeLauncher {
-    /// Spawning takes a moment and is never given up: whoever closes the plugin gets
-    /// the process, to be killed and reaped in order. A guard may take longer.
+    /// A plain spawn ignores `cancel`: it takes a moment, and the caller gets the process
+    /// to kill and reap. A guard may take longer.
     fn launch(
         &self,
         stderr: StderrLog,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<Launched, LaunchError>> {
-        let Self { command, guard } = self.clone();
+        let (command, guard) = (self.command.clone(), self.guard.clone());
         async move {
             if command.argv.is_empty() {
                 return Err(LaunchError::EmptyCommand);
             }
-            let executable = command.executable();
-            if let Some(path) = command.search_path()
-                && lookup::depends_on_working_directory(executable, &path)
-            {
-                return Err(spawn::found_relatively(executable));
+            if let Some(path) = command.search_path() {
+                spawn::check_lookup(command.executable(), &path)?;
             }
-            match guard {
-                Some(guard) => launch_guarded(command, guard, cancel, stderr).await,
-                None => launch(command, stderr).await,
+            if let Some(guard) = guard {
+                return guard.launch(command, stderr, cancel).await;
             }
+            warn_once_of_missing_guard();
+            unguarded::launch(command.to_std(), stderr)
+                .await
+                .map_err(|source| spawn::launch_error(command.executable(), source))
         }
         .boxed()
     }
@@ -180,27 +191,25 @@ impl Launcher for NativeLauncher {
     }
 }
 
-async fn launch_guarded(
-    command: NativeCommand,
-    guard: GuardCommand,
-    cancel: CancellationToken,
-    stderr: StderrLog,
-) -> Result<Launched, LaunchError> {
-    let executable = command.executable().to_owned();
-    let (guarded, pipes) = guard.start(command, cancel).await?;
-    instance::launched(guarded, pipes, stderr).map_err(|source| spawn::error(&executable, source))
-}
-
-async fn launch(command: NativeCommand, stderr: StderrLog) -> Result<Launched, LaunchError> {
-    static TOLD: Once = Once::new();
-    TOLD.call_once(|| {
+fn warn_once_of_missing_guard() {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
         tracing::warn!(
-            "no guard was configured: what a plugin starts in a process group of its own may \
-             outlive it"
+            "no guard is configured: a process that a plugin starts may outlive it in another \
+             process group"
         );
     });
-    let error = |source| spawn::error(command.executable(), source);
-    let (child, pipes) = child::spawn(command.to_std()).await.map_err(error)?;
-    let child = child.watched().map_err(error)?;
-    instance::launched(child, pipes, stderr).map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_no_value_of_a_variable() {
+        let command = NativeCommand::new(["policy", "-v"]).env("TOKEN", "secret");
+        let text = format!("{command:?}");
+        assert!(text.contains("TOKEN") && text.contains("policy"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What a plugin writes to stderr: logged line by line, and its tail kept for errors.
+//! A plugin's stderr: logged line by line, with its tail kept for errors.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,16 @@ use admission_proto::escape;
 use crate::log::{LogLevel, MAX_LINE, PluginLog};
 
 /// How much of the end is kept, in bytes.
-const TAIL: usize = 64 << 10;
+const MAX_TAIL: usize = 64 << 10;
 
-/// Takes the stderr of one plugin. Never blocks, and never holds more than a line
-/// and the tail.
+/// Logs the stderr of one plugin. Never blocks; holds at most a line and the tail.
 #[derive(Debug, Clone)]
 pub(crate) struct StderrLog(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
     log: PluginLog,
-    /// The line that has not ended yet; its end is dropped when it gets too long.
+    /// The line that has not ended yet, without what exceeds its maximum.
     line: Vec<u8>,
     tail: VecDeque<u8>,
 }
@@ -32,12 +31,12 @@ impl StderrLog {
         })))
     }
 
-    /// Takes what was written, in pieces of any size.
+    /// Takes the next bytes, in pieces of any size.
     pub(crate) fn write(&self, bytes: &[u8]) {
         self.lock().write(bytes);
     }
 
-    /// Logs what is left when there will be no more.
+    /// Logs a last line without an end, and how many lines were dropped.
     pub(crate) fn finish(&self) {
         let mut inner = self.lock();
         if !inner.line.is_empty() {
@@ -61,7 +60,7 @@ impl StderrLog {
 
 impl Inner {
     fn write(&mut self, bytes: &[u8]) {
-        self.keep(bytes);
+        self.extend_tail(bytes);
         let mut pieces = bytes.split(|&byte| byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
             let room = MAX_LINE - self.line.len();
@@ -72,10 +71,10 @@ impl Inner {
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
-        let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
-        let over = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
-        self.tail.drain(..over);
+    fn extend_tail(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len().saturating_sub(MAX_TAIL)..];
+        let excess = (self.tail.len() + bytes.len()).saturating_sub(MAX_TAIL);
+        self.tail.drain(..excess);
         self.tail.extend(bytes);
     }
 
@@ -91,17 +90,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tail_keeps_the_end_and_is_escaped() {
+    fn the_tail_is_the_end_of_stderr_and_is_escaped() {
         let log = StderrLog::new("p".into());
-        log.write(&vec![b'x'; 3 * TAIL]);
+        log.write(&vec![b'x'; 3 * MAX_TAIL]);
         log.write(b"\nred \x1b[31malert\nlast words");
         let tail = log.tail();
         assert!(tail.ends_with("x\nred \\u{1b}[31malert\nlast words"));
-        assert!(tail.len() <= TAIL + 8);
+        assert!(tail.len() <= MAX_TAIL + 8);
     }
 
     #[test]
-    fn a_line_without_an_end_takes_no_more_than_its_limit() {
+    fn a_line_without_an_end_is_cut_at_the_maximum() {
         let log = StderrLog::new("p".into());
         for _ in 0..100 {
             log.write(&vec![b'y'; MAX_LINE / 2]);

@@ -1,4 +1,4 @@
-//! The guard of the plugins that the tests run under one.
+//! The guard of the tests' plugins.
 
 use std::process::ExitCode;
 

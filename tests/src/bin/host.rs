@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    if let Some(ended) = own_guard::run_if_asked() {
+    if let Some(ended) = own_guard::run_if_guard() {
         return ended;
     }
     let mut arguments = std::env::args_os().skip(1);

@@ -1,237 +1,420 @@
-//! The guard: a small process between the host and one plugin, which leaves nothing of
-//! the plugin behind.
-//!
-//! It is the parent of the plugin, and of every descendant of it that loses its own
-//! parent. So it finds those too that have left the plugin's process group, and ends them
-//! all: when the plugin has exited, when the host says so, and when the host itself has
-//! died, of SIGKILL even. The plugin gets the guard's environment, its working directory
-//! and its three pipes, as if the host had started it.
-//!
-//! Which program is the guard, [`HostOptions::guard`](crate::HostOptions::guard) says. It
-//! calls [`run`] before it does anything else:
-//!
-//! ```no_run
-//! use std::process::ExitCode;
-//!
-//! fn main() -> ExitCode {
-//!     let mut arguments = std::env::args_os().skip(1);
-//!     if arguments.next().is_some_and(|first| first == "--guard") {
-//!         return admission_host::guard::run(arguments);
-//!     }
-//!     // ... `HostOptions::new(runtime).guard("/proc/self/exe", ["--guard"])` ...
-//!     ExitCode::SUCCESS
-//! }
-//! ```
+#![doc = include_str!("../../../docs/containment.md")]
+#![expect(
+    unsafe_code,
+    reason = "rustix has neither `signalfd` nor the process ID that `waitid` finds"
+)]
 
-mod children;
-mod descendants;
-pub(super) mod report;
-
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
+use std::mem;
 use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, ExitCode};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitCode, ExitStatus};
+use std::ptr;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::fs::{Dir, Mode, OFlags, open};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, kill_process_group,
-    set_child_subreaper, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, kill_process, kill_process_group,
+    pidfd_open, pidfd_send_signal, set_child_subreaper, waitid,
 };
 use rustix::stdio;
 
-use super::ended::Ended;
-use super::spawn;
-use children::{Deaths, dead_child};
-use descendants::{Processes, Toll};
-use report::Report;
+use super::process::{Stat, exit_status};
+use super::spawn::configure_plugin;
 
-/// How long to wait for the death of somebody who was killed before looking again: one
-/// further down in the tree may die without a word to us.
-const LOOK_AGAIN: Timespec = Timespec {
+/// How long to wait for the death of a killed child before descendants are looked up again:
+/// a process further down in the tree dies without a signal to the guard.
+const RETRY_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
 
 /// The first descriptor that is neither stdin, stdout nor stderr.
-pub(super) const FIRST_FREE: RawFd = 3;
+pub(super) const FIRST_FREE_FD: RawFd = 3;
 
-/// Runs one plugin for the host that has started this process, and returns what
-/// this process is to exit with.
+/// Length of a report, in bytes: its kind and a number.
+pub(super) const REPORT_LEN: usize = 5;
+
+/// What a guard sends to its host, two messages at most. The host sends nothing; it closes
+/// its end, which happens also when it dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Report {
+    /// The plugin runs with this process ID.
+    Started(i32),
+    /// The system did not start the plugin, with this `errno`. The last report.
+    NotStarted(i32),
+    /// The guard cannot do its work, with this `errno`. The last report.
+    GuardFailed(i32),
+    /// The plugin has exited. The last report; until the guard itself has exited,
+    /// descendants of the plugin may be left.
+    Exited(ExitStatus),
+}
+
+impl Report {
+    fn encode(self) -> [u8; REPORT_LEN] {
+        let (kind, number) = match self {
+            Self::Started(pid) => (1, pid),
+            Self::NotStarted(errno) => (2, errno),
+            Self::GuardFailed(errno) => (3, errno),
+            Self::Exited(status) => (4, status.into_raw()),
+        };
+        let [a, b, c, d] = number.to_le_bytes();
+        [kind, a, b, c, d]
+    }
+
+    /// Returns `None` for what no guard of this version sends.
+    pub(super) fn decode([kind, number @ ..]: [u8; REPORT_LEN]) -> Option<Self> {
+        let number = i32::from_le_bytes(number);
+        Some(match kind {
+            1 => Self::Started(number),
+            2 => Self::NotStarted(number),
+            3 => Self::GuardFailed(number),
+            4 => Self::Exited(ExitStatus::from_raw(number)),
+            _ => return None,
+        })
+    }
+
+    fn send(self, mut host: &UnixStream) {
+        // A host that is gone needs no report; `poll` shows that it is gone.
+        let _host_died = host.write_all(&self.encode());
+    }
+}
+
+/// Runs one plugin for the host that has started this process. Returns the exit code that
+/// this process must exit with.
 ///
-/// `arguments` are those that follow the ones named to
-/// [`HostOptions::guard`](crate::HostOptions::guard). To be called before anything else
-/// is done: by the only thread, with nothing opened, and no child started.
+/// `arguments` are those that follow the ones given to
+/// [`HostOptions::guard`](crate::HostOptions::guard). Call this before anything else: from
+/// the only thread, with nothing opened and no child started.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
-    let host = arguments.next().and_then(|number| inherited(&number));
+    let host = arguments.next().and_then(|number| take_socket(&number));
     let (Some(host), Some(executable)) = (host, arguments.next()) else {
         eprintln!("this is the guard of an admission plugin: only a host can start it");
         return ExitCode::FAILURE;
     };
-    let (guard, pipes) = match prepare() {
+    let (child_signal, pipes) = match prepare() {
         Ok(prepared) => prepared,
-        Err(error) => return fail(&host, Report::Unfit(errno(&error))),
+        Err(error) => {
+            Report::GuardFailed(errno(&error)).send(&host);
+            return ExitCode::FAILURE;
+        }
     };
     let mut command = Command::new(executable);
     command.args(arguments);
     let plugin = match start(command, pipes) {
         Ok(plugin) => plugin,
-        Err(error) => return fail(&host, Report::NotStarted(errno(&error))),
+        Err(error) => {
+            Report::NotStarted(errno(&error)).send(&host);
+            return ExitCode::FAILURE;
+        }
     };
-    report(&host, Report::Started(plugin.as_raw_pid()));
-    if guard.see_off(plugin, &host) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    Report::Started(plugin.as_raw_pid()).send(&host);
+    wait_for_end(plugin, &host, &child_signal);
+    end_plugin(plugin, &host);
+    end_descendants(&child_signal)
 }
 
-/// Takes charge of the socket that the host has left open under this number.
-#[expect(unsafe_code, reason = "a number is all that an executed program gets")]
-fn inherited(number: &OsStr) -> Option<UnixStream> {
+/// Takes the socket that the host has left open under this number.
+fn take_socket(number: &OsStr) -> Option<UnixStream> {
     let number: RawFd = number.to_str()?.parse().ok()?;
-    if number < FIRST_FREE {
+    if number < FIRST_FREE_FD {
         return None;
     }
-    // SAFETY: it is only asked whether it is open.
+    // SAFETY: the call fails if the descriptor is not open.
     fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).ok()?;
-    // SAFETY: it is open, and nothing else was opened yet: the host meant it for us.
+    // SAFETY: it is open, and this process has opened nothing yet: it is the host's.
     Some(unsafe { OwnedFd::from_raw_fd(number) }.into())
 }
 
-fn report(mut host: &UnixStream, report: Report) {
-    // A host that is gone needs no report, and its absence is noticed anyway.
-    let _gone = host.write_all(&report.encode());
-}
-
-fn fail(host: &UnixStream, why: Report) -> ExitCode {
-    report(host, why);
-    ExitCode::FAILURE
-}
-
 fn errno(error: &io::Error) -> i32 {
-    // What does not come from the system is a NUL in an argument, which cannot get here.
+    // Only a NUL in an argument has no number, and an argument of this process has none.
     error.raw_os_error().unwrap_or(libc::EINVAL)
 }
 
-/// Makes this process one that nothing but SIGKILL ends, that adopts every orphan among
-/// its descendants, and that has no copy of the plugin's pipes but those it returns.
-fn prepare() -> io::Result<(Guard, [OwnedFd; 3])> {
+/// Prepares this process: only SIGKILL ends it, it adopts every orphan among its descendants,
+/// and the returned descriptors are its only copies of the plugin's pipes.
+fn prepare() -> io::Result<(OwnedFd, [OwnedFd; 3])> {
     rustix::thread::set_name(c"admission-guard")?;
-    // Any process but none turns it on.
+    // Any process ID switches it on.
     set_child_subreaper(Some(getpid()))?;
-    let aside = |pipe| fcntl_dupfd_cloexec(pipe, FIRST_FREE);
+    if Stat::read(getpid()).is_none() {
+        // Without `/proc` descendants cannot be found.
+        return Err(Errno::NOENT.into());
+    }
+    let copy = |pipe| fcntl_dupfd_cloexec(pipe, FIRST_FREE_FD);
     let pipes = [
-        aside(stdio::stdin())?,
-        aside(stdio::stdout())?,
-        aside(stdio::stderr())?,
+        copy(stdio::stdin())?,
+        copy(stdio::stdout())?,
+        copy(stdio::stderr())?,
     ];
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let null = openat(CWD, "/dev/null", flags, Mode::empty())?;
+    let null = open("/dev/null", flags, Mode::empty())?;
     stdio::dup2_stdin(&null)?;
     stdio::dup2_stdout(&null)?;
     stdio::dup2_stderr(&null)?;
-    let guard = Guard {
-        deaths: Deaths::note()?,
-        processes: Processes::open()?,
+    Ok((block_signals()?, pipes))
+}
+
+/// Blocks every signal, so that only SIGKILL and SIGSTOP affect this process. Returns a
+/// descriptor that is readable when a child has exited. Children inherit the blocked signals.
+fn block_signals() -> io::Result<OwnedFd> {
+    // A process that ignores SIGCHLD, which it may have inherited, gets no exit status.
+    // SAFETY: no handler is installed.
+    if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroes are a valid `sigset_t`, and each call gets a pointer to a whole one.
+    let fd = unsafe {
+        let mut all: libc::sigset_t = mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &all, ptr::null_mut());
+        let mut child: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&mut child);
+        libc::sigaddset(&mut child, libc::SIGCHLD);
+        libc::signalfd(-1, &child, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
     };
-    Ok((guard, pipes))
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was just opened, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Clears the signal. Must be called *before* looking for exited children: one that exits
+/// after the look signals again.
+fn clear(child_signal: &OwnedFd) {
+    // However many children have exited, the signal is pending at most once.
+    let mut signal = [0; mem::size_of::<libc::signalfd_siginfo>()];
+    let _not_pending = rustix::io::read(child_signal, &mut signal);
 }
 
 fn start(mut command: Command, [stdin, stdout, stderr]: [OwnedFd; 3]) -> io::Result<Pid> {
     command.stdin(stdin).stdout(stdout).stderr(stderr);
-    // The command, and the pipes with it, is dropped at the end.
-    Ok(Pid::from_child(&spawn::plugin(&mut command).spawn()?))
+    // The command is dropped at the end, and this process's copies of the pipes with it.
+    Ok(Pid::from_child(&configure_plugin(&mut command).spawn()?))
 }
 
-/// A process that is fit to be a plugin's parent.
-struct Guard {
-    deaths: Deaths,
-    processes: Processes,
-}
-
-impl Guard {
-    /// Waits for the end of the plugin, which leads its group, or of the host; then ends
-    /// everything.
-    fn see_off(&self, plugin: Pid, host: &UnixStream) -> bool {
-        if self.wait(plugin, host) == Ending::ByHost {
-            // By itself too: it may have moved to another group.
-            let _gone = kill_process(plugin, Signal::KILL);
-            let _gone = kill_process_group(plugin, Signal::KILL);
+/// Waits until the plugin has exited, or the host wants it to end or has died. Reaps every
+/// other child that exits.
+fn wait_for_end(plugin: Pid, host: &UnixStream, child_signal: &OwnedFd) {
+    loop {
+        clear(child_signal);
+        while let Ok(Some(child)) = find_exited_child() {
+            if child == plugin {
+                return;
+            }
+            reap(child);
         }
-        // Whoever waits for a verdict is to know at once, whatever else there is to end.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        if let Ok(Some(status)) = waitid(WaitId::Pid(plugin), options) {
-            report(host, Report::Ended(Ended::of(&status)));
+        let mut fds = [
+            PollFd::new(host, PollFlags::IN),
+            PollFd::new(child_signal, PollFlags::IN),
+        ];
+        // The host sends nothing: the socket is readable when the host's end is closed.
+        if poll(&mut fds, None).is_err() || !fds[0].revents().is_empty() {
+            return;
         }
-        // The zombie keeps the number of the group from being given to anybody else.
-        let _gone = kill_process_group(plugin, Signal::KILL);
-        reap(plugin);
-        self.end_the_rest()
     }
+}
 
-    fn wait(&self, plugin: Pid, host: &UnixStream) -> Ending {
+/// Kills the plugin, if it runs, and its group; reports how it exited, and reaps it.
+fn end_plugin(plugin: Pid, host: &UnixStream) {
+    // It may have moved to another group.
+    let _exited = kill_process(plugin, Signal::KILL);
+    // The plugin, even as a zombie, keeps the group's ID from being recycled.
+    let _exited = kill_process_group(plugin, Signal::KILL);
+    // Before descendants are killed: checks wait for the exit status, not for them.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    if let Ok(Some(status)) = waitid(WaitId::Pid(plugin), options) {
+        Report::Exited(exit_status(&status)).send(host);
+    }
+    reap(plugin);
+}
+
+/// Kills and reaps all descendants, however many more they start meanwhile. Fails if some
+/// are left.
+fn end_descendants(child_signal: &OwnedFd) -> ExitCode {
+    loop {
+        clear(child_signal);
         loop {
-            self.deaths.forget();
-            if self.has_ended(plugin) {
-                return Ending::ByItself;
-            }
-            let mut fds = [
-                PollFd::new(host, PollFlags::IN),
-                PollFd::new(&self.deaths, PollFlags::IN),
-            ];
-            // The host says nothing but that it wants the end, or is at its own.
-            if poll(&mut fds, None).is_err() || !fds[0].revents().is_empty() {
-                return Ending::ByHost;
+            match find_exited_child() {
+                Ok(Some(child)) => reap(child),
+                Ok(None) => break,
+                Err(_) => return ExitCode::SUCCESS,
             }
         }
-    }
-
-    /// Tells whether the plugin is a zombie; reaps every other child that is one.
-    fn has_ended(&self, plugin: Pid) -> bool {
-        while let Ok(Some(dead)) = dead_child() {
-            if dead == plugin {
-                return true;
-            }
-            reap(dead);
+        // An error, such as for want of memory, may be over at the next turn.
+        if let Ok(Killed::None) = kill_descendants() {
+            return ExitCode::FAILURE;
         }
-        false
-    }
-
-    /// Ends all descendants, however many start more of them meanwhile. Returns whether none
-    /// is left.
-    fn end_the_rest(&self) -> bool {
-        loop {
-            self.deaths.forget();
-            loop {
-                match dead_child() {
-                    Ok(Some(dead)) => reap(dead),
-                    Ok(None) => break,
-                    Err(_) => return true,
-                }
-            }
-            // What cannot be read for want of memory can be later.
-            if let Ok(Toll::OutOfReach) = self.processes.kill_descendants() {
-                return false;
-            }
-            let mut death = [PollFd::new(&self.deaths, PollFlags::IN)];
-            // Whatever comes of it, it is looked again.
-            let _any = poll(&mut death, Some(&LOOK_AGAIN));
-        }
+        let mut fds = [PollFd::new(child_signal, PollFlags::IN)];
+        // Signal, timeout and error all lead to the next turn.
+        let _any = poll(&mut fds, Some(&RETRY_INTERVAL));
     }
 }
 
-/// Why a plugin ends.
+/// Returns a child that has exited, if there is one, and leaves it a zombie.
+///
+/// # Errors
+///
+/// If this process has no children.
+fn find_exited_child() -> io::Result<Option<Pid>> {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: zeroes are a valid `siginfo_t`, and mean that no child was found; `waitid`
+    // leaves them or fills in a child, so `si_pid` is set either way.
+    let (result, pid) = unsafe {
+        let mut found: libc::siginfo_t = mem::zeroed();
+        let result = libc::waitid(libc::P_ALL, 0, &mut found, options);
+        (result, found.si_pid())
+    };
+    if result == 0 {
+        Ok(Pid::from_raw(pid))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Reaps a child that has exited or was killed.
+fn reap(child: Pid) {
+    let _reaped = waitid(WaitId::Pid(child), WaitIdOptions::EXITED);
+}
+
+/// Whether any descendant was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    ByItself,
-    ByHost,
+enum Killed {
+    /// At least one was, or has exited by itself. It may have started others meanwhile.
+    Some,
+    /// There are some, and this process sees or may kill none of them.
+    None,
 }
 
-/// Reaps a child that is dead.
-fn reap(dead: Pid) {
-    let _reaped = waitid(WaitId::Pid(dead), WaitIdOptions::EXITED);
+/// Kills all present descendants. This process must have at least one child, alive or
+/// exited.
+///
+/// # Errors
+///
+/// If processes cannot be listed, for want of memory or descriptors.
+fn kill_descendants() -> io::Result<Killed> {
+    let this = getpid().as_raw_pid();
+    let all = list_processes()?;
+    let mut killed = Killed::None;
+    for pid in descendants(&all, this) {
+        let seen = all[&pid];
+        let ended = if seen.zombie {
+            // A zombie of another parent is reaped by that one, or adopted soon.
+            seen.parent == this
+        } else {
+            kill_seen(pid, seen, this)
+        };
+        if ended {
+            killed = Killed::Some;
+        }
+    }
+    Ok(killed)
+}
+
+/// Kills the process that was `seen`, and not a later one with the same ID. Returns whether
+/// that was permitted.
+fn kill_seen(pid: i32, seen: Stat, this: i32) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else {
+        return false;
+    };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        // It has exited.
+        return true;
+    };
+    // If the ID means the same process before and after the descriptor was opened, the
+    // descriptor is of that process. Its parent's death may have made it our child.
+    let same = |now: Stat| now.started == seen.started && [seen.parent, this].contains(&now.parent);
+    if !Stat::read(pid).is_some_and(same) {
+        return true;
+    }
+    pidfd_send_signal(&pidfd, Signal::KILL) != Err(Errno::PERM)
+}
+
+fn list_processes() -> io::Result<BTreeMap<i32, Stat>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = open("/proc", flags, Mode::empty())?;
+    let mut all = BTreeMap::new();
+    for entry in Dir::new(proc)? {
+        let entry = entry?;
+        let number = entry.file_name().to_str().ok();
+        if let Some(pid) = number.and_then(|number| number.parse().ok())
+            && let Some(stat) = Pid::from_raw(pid).and_then(Stat::read)
+        {
+            all.insert(pid, stat);
+        }
+    }
+    Ok(all)
+}
+
+fn descendants(all: &BTreeMap<i32, Stat>, ancestor: i32) -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    loop {
+        let known = found.len();
+        for (&pid, stat) in all {
+            if stat.parent == ancestor || found.contains(&stat.parent) {
+                found.insert(pid);
+            }
+        }
+        if found.len() == known {
+            return found;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_decoded_as_it_was_encoded() {
+        for report in [
+            Report::Started(42),
+            Report::NotStarted(libc::ENOENT),
+            Report::GuardFailed(libc::EMFILE),
+            Report::Exited(ExitStatus::from_raw(255 << 8)),
+            Report::Exited(ExitStatus::from_raw(libc::SIGABRT | 0x80)),
+        ] {
+            assert_eq!(Report::decode(report.encode()), Some(report));
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_no_report() {
+        assert_eq!(Report::decode([0; REPORT_LEN]), None);
+        assert_eq!(Report::decode(*b"hello"), None);
+    }
+
+    #[test]
+    fn this_process_is_listed_with_its_parent() {
+        let all = list_processes().expect("procfs is mounted");
+        let this = all[&getpid().as_raw_pid()];
+        let parent = rustix::process::getppid().map(Pid::as_raw_pid);
+        assert_eq!(Some(this.parent), parent);
+        assert!(!this.zombie && this.started > 0);
+    }
+
+    #[test]
+    fn grandchildren_are_descendants_whatever_their_ids() {
+        let stat = |parent| Stat {
+            parent,
+            exiting: false,
+            zombie: false,
+            started: 1,
+        };
+        let all = [
+            (2, stat(30)),
+            (10, stat(1)),
+            (30, stat(10)),
+            (31, stat(1)),
+            (40, stat(2)),
+        ];
+        let found = descendants(&all.into_iter().collect(), 10);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [2, 30, 40]);
+    }
 }

@@ -1,10 +1,9 @@
-//! A plugin that is the child of a guard, as the host sees it.
+//! A native plugin under a guard, as the host sees it.
 
 use std::ffi::OsString;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Command;
@@ -16,26 +15,24 @@ use rustix::net::Shutdown;
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
 use super::NativeCommand;
-use super::ended::Ended;
-use super::guard::FIRST_FREE;
-use super::guard::report::{self, Report};
-use super::instance::Keeper;
-use super::process::{Process, Watch};
-use super::spawn::{self, Pipes};
-use super::stat::Stat;
+use super::guard::{FIRST_FREE_FD, REPORT_LEN, Report};
+use super::pipes::{OutputPipe, Pipes, StderrReader};
+use super::process::{Process, Stat, describe_exit};
+use super::spawn;
 use crate::error_kind::ErrorKind;
-use crate::transport::{Exit, LaunchError};
+use crate::transport::stderr::StderrLog;
+use crate::transport::{Exit, LaunchError, Launched, RunningPlugin};
 
-/// How long a guard may take to start the plugin. One that works needs milliseconds;
-/// this is for a program that was named by mistake and does something else.
+/// How long a guard may take to start the plugin. A guard needs milliseconds; the timeout
+/// is for a program that was configured by mistake and is not a guard.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a guard may take to do what it is ordered to before it is taken for a program
-/// that is none and is killed.
-const DISMISSAL: Duration = Duration::from_secs(1);
+/// How long a guard may take to exit before it is killed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How to start a guard.
 #[derive(Debug, Clone)]
@@ -44,17 +41,18 @@ pub(crate) struct GuardCommand {
     arguments: Vec<OsString>,
 }
 
-/// A guard that has started its plugin. Dropping it makes it end everything.
-pub(super) struct Guarded {
-    process: Process,
-    /// As the guard has told; `None` until then.
+/// A running guard with its plugin. Dropping it makes the guard kill everything.
+struct GuardedPlugin {
+    guard: Process,
+    /// Carries the guard's reports. Closing its write side tells the guard to kill.
+    socket: UnixStream,
+    /// A report of which `received` bytes have arrived.
+    report: [u8; REPORT_LEN],
+    received: usize,
+    /// `None` until the guard has reported it.
     plugin: Option<Pid>,
-    exited: Watch,
-    /// Its end for writing is how the guard is told to kill.
-    reports: UnixStream,
-    /// The beginning of a report.
-    report: [u8; report::LEN],
-    heard: usize,
+    stderr: StderrReader,
+    /// Whether the host has told the guard to kill.
     killed: bool,
 }
 
@@ -63,56 +61,58 @@ impl GuardCommand {
         Self { program, arguments }
     }
 
-    /// Starts `plugin` under a guard, and orders it to be killed when `cancel` comes
-    /// first.
+    /// Starts `plugin` under a guard. If `cancel` is cancelled first, the guard kills it.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the guard ends whatever it has started.
-    pub(super) async fn start(
+    /// When the future is dropped, the guard kills what it has started.
+    pub(super) async fn launch(
         self,
         plugin: NativeCommand,
+        log: StderrLog,
         cancel: CancellationToken,
-    ) -> Result<(Guarded, Pipes), LaunchError> {
+    ) -> Result<Launched, LaunchError> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
         plugin.set_environment(&mut command);
         let argv = plugin.argv.clone();
-        let spawned = spawn::on_spawner(move || spawn_guard(command, argv)).await;
-        let (process, reports, pipes) = spawned.map_err(|source| match source.kind() {
+        let spawned = spawn::run_on_spawner(move || spawn_guard(command, argv, log)).await;
+        let (mut running, stdin, stdout) = spawned.map_err(|source| match source.kind() {
             // The plugin's arguments and environment are the guard's too.
             io::ErrorKind::InvalidInput | io::ErrorKind::ArgumentListTooLong => {
-                spawn::error(plugin.executable(), source)
+                spawn::launch_error(plugin.executable(), source)
             }
-            _ => self.unfit(source),
+            _ => self.error(source),
         })?;
-        let watched = Guarded::new(process, reports);
-        let mut guarded = watched.map_err(|source| self.unfit(source))?;
-        let starting = guarded.first_report(START_TIMEOUT);
-        let report = match cancel.run_until_cancelled(starting).await {
+        let report = running.receive_first_report(START_TIMEOUT);
+        let report = match cancel.run_until_cancelled(report).await {
             Some(report) => report,
             None => {
-                guarded.kill();
-                guarded.first_report(DISMISSAL).await
+                running.kill();
+                running.receive_first_report(EXIT_TIMEOUT).await
             }
         };
         let error = match report {
             Ok(Report::Started(plugin)) => {
-                guarded.plugin = Pid::from_raw(plugin);
-                return Ok((guarded, pipes));
+                running.plugin = Pid::from_raw(plugin);
+                return Ok(Launched {
+                    stdin: Box::pin(stdin),
+                    stdout: Box::pin(stdout),
+                    process: Box::new(running),
+                });
             }
             Ok(Report::NotStarted(errno)) => {
-                spawn::error(plugin.executable(), io::Error::from_raw_os_error(errno))
+                spawn::launch_error(plugin.executable(), io::Error::from_raw_os_error(errno))
             }
-            Ok(Report::Unfit(errno)) => self.unfit(io::Error::from_raw_os_error(errno)),
-            Ok(Report::Ended(_)) => self.unfit(io::ErrorKind::InvalidData.into()),
-            Err(source) => self.unfit(source),
+            Ok(Report::GuardFailed(errno)) => self.error(io::Error::from_raw_os_error(errno)),
+            Ok(Report::Exited(_)) => self.error(io::ErrorKind::InvalidData.into()),
+            Err(source) => self.error(source),
         };
-        guarded.dismiss().await;
+        running.end_guard().await;
         Err(error)
     }
 
-    fn unfit(&self, source: io::Error) -> LaunchError {
+    fn error(&self, source: io::Error) -> LaunchError {
         LaunchError::Guard {
             program: PathBuf::from(&self.program),
             source,
@@ -124,108 +124,111 @@ impl GuardCommand {
 fn spawn_guard(
     mut command: Command,
     argv: Vec<OsString>,
-) -> io::Result<(Process, StdUnixStream, Pipes)> {
-    let (ours, theirs) = StdUnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    // Where it is not in the way of the three pipes.
-    let theirs = fcntl_dupfd_cloexec(theirs, FIRST_FREE)?;
+    log: StderrLog,
+) -> io::Result<(GuardedPlugin, pipe::Sender, OutputPipe)> {
+    let pipes = Pipes::attach(&mut command, log)?;
+    let (socket, theirs) = UnixStream::pair()?;
+    let theirs = theirs.into_std()?;
+    theirs.set_nonblocking(false)?;
+    // Its number must not be one of the three that the pipes get.
+    let theirs = fcntl_dupfd_cloexec(theirs, FIRST_FREE_FD)?;
     command.arg(theirs.as_raw_fd().to_string()).args(argv);
-    let (process, pipes) = spawn::piped(spawn::guard(&mut command, theirs))?;
-    // The command is dropped, and the guard's end with it: who reads ours learns when
-    // the guard has died.
-    Ok((process, ours, pipes))
+    // The host's copy of `theirs` is dropped with the command, so that the socket ends when
+    // the guard dies.
+    let guard = spawn::configure_guard(&mut command, theirs).spawn()?;
+    let running = GuardedPlugin {
+        guard: Process::new(&guard)?,
+        socket,
+        report: [0; REPORT_LEN],
+        received: 0,
+        plugin: None,
+        stderr: pipes.stderr,
+        killed: false,
+    };
+    Ok((running, pipes.stdin, pipes.stdout))
 }
 
-impl Guarded {
-    fn new(process: Process, reports: StdUnixStream) -> io::Result<Self> {
-        Ok(Self {
-            exited: process.watch()?,
-            process,
-            plugin: None,
-            reports: UnixStream::from_std(reports)?,
-            report: [0; report::LEN],
-            heard: 0,
-            killed: false,
-        })
-    }
-
-    async fn first_report(&mut self, timeout: Duration) -> io::Result<Report> {
+impl GuardedPlugin {
+    async fn receive_first_report(&mut self, timeout: Duration) -> io::Result<Report> {
         let report = poll_fn(|cx| self.poll_report(cx));
         match tokio::time::timeout(timeout, report).await {
             Ok(Some(report)) => Ok(report),
             Ok(None) => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "it ended, or is no guard of this version",
+                "it exited, or is not a guard of this version",
             )),
             Err(_) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("it did nothing for {} s", timeout.as_secs()),
+                format!("it did not respond within {} s", timeout.as_secs()),
             )),
         }
     }
 
-    /// Returns `None` if there will be no report that makes sense.
+    /// Returns `None` if the socket has ended or carries something else than a report.
     fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<Option<Report>> {
-        while self.heard < report::LEN {
-            let mut buf = ReadBuf::new(&mut self.report[self.heard..]);
-            let read = ready!(Pin::new(&mut self.reports).poll_read(cx, &mut buf));
+        while self.received < REPORT_LEN {
+            let mut buf = ReadBuf::new(&mut self.report[self.received..]);
+            let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf));
             match buf.filled().len() {
                 0 => return Poll::Ready(None),
                 _ if read.is_err() => return Poll::Ready(None),
-                n => self.heard += n,
+                n => self.received += n,
             }
         }
-        self.heard = 0;
+        self.received = 0;
         Poll::Ready(Report::decode(self.report))
     }
 
-    /// Ends a guard that has no plugin, or did not say that it has one, or is none.
-    async fn dismiss(mut self) {
+    /// Ends and reaps a guard that has not started the plugin.
+    async fn end_guard(mut self) {
         self.kill();
-        let ended = poll_fn(|cx| self.exited.poll_exited(cx, &self.process));
-        if tokio::time::timeout(DISMISSAL, ended).await.is_err() {
-            self.process.signal(Signal::KILL);
+        let exited = poll_fn(|cx| self.guard.poll_exited(cx));
+        if tokio::time::timeout(EXIT_TIMEOUT, exited).await.is_err() {
+            self.guard.signal(Signal::KILL);
         }
-        poll_fn(|cx| self.exited.poll_exited(cx, &self.process)).await;
-        self.process.reap();
+        poll_fn(|cx| self.guard.poll_exited(cx)).await;
+        self.guard.reap();
     }
 }
 
-impl Keeper for Guarded {
+impl RunningPlugin for GuardedPlugin {
     fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
-        let report = ready!(self.poll_report(cx));
-        let Some(Report::Ended(ended)) = report else {
-            // Its death has killed the plugin, and how that ended cannot be known.
-            return Poll::Ready(Exit::failed(ErrorKind::Crash, "its guard has died"));
+        self.stderr.poll(cx);
+        let exit = match ready!(self.poll_report(cx)) {
+            Some(Report::Exited(status)) => describe_exit(status, self.killed),
+            // The plugin dies with its guard, and its exit status is lost.
+            _ => Exit::failed(ErrorKind::Crash, "its guard died"),
         };
-        Poll::Ready(ended.exit(self.killed))
+        self.stderr.finish(cx);
+        Poll::Ready(exit)
     }
 
-    /// A plugin that the guard has reaped is gone, and its report on the way.
+    /// A plugin that the guard has reaped is gone, and the report of its exit is on the way.
     fn is_exiting(&self) -> bool {
-        let plugin = self.plugin.and_then(Stat::of);
+        let plugin = self.plugin.and_then(Stat::read);
         plugin.is_none_or(|plugin| plugin.exiting)
     }
 
-    /// The guard ends when nothing else is left, or says so by its exit status.
+    /// The guard exits when nothing else is left, or fails.
     fn poll_reaped(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        ready!(self.exited.poll_exited(cx, &self.process));
-        Poll::Ready(matches!(self.process.reap(), Some(Ended::Exited(0))))
+        ready!(self.guard.poll_exited(cx));
+        let status = self.guard.reap();
+        Poll::Ready(status.is_some_and(|status| status.success()))
     }
 
     fn kill(&mut self) {
         self.killed = true;
-        // Its plugin may have stopped it.
-        self.process.signal(Signal::CONT);
-        // It fails when the guard is gone, and then the plugin is too.
-        let _gone = rustix::net::shutdown(&self.reports, Shutdown::Write);
+        // The plugin may have stopped its guard.
+        self.guard.signal(Signal::CONT);
+        // Fails if the guard is dead, and then so is the plugin.
+        let _guard_died = rustix::net::shutdown(&self.socket, Shutdown::Write);
     }
 }
 
-impl Drop for Guarded {
+impl Drop for GuardedPlugin {
     fn drop(&mut self) {
-        // The socket is closed now, which is the order to kill.
-        self.process.signal(Signal::CONT);
+        // The socket is closed next, which tells the guard to kill. It may be stopped.
+        self.guard.signal(Signal::CONT);
     }
 }
 
@@ -235,27 +238,30 @@ mod tests {
 
     use super::*;
 
-    /// Starts something that is alive and no guard, and returns why there is no plugin.
+    /// Starts a program that is not a guard and does not exit, and returns the error.
     async fn error_with(cancel: CancellationToken) -> LaunchError {
         let guard = GuardCommand::new("sh".into(), vec!["-c".into(), "exec sleep 1000".into()]);
-        let started = guard.start(NativeCommand::new(["true"]), cancel).await;
-        started.err().expect("nobody has started it")
+        let log = StderrLog::new("test".into());
+        let launched = guard
+            .launch(NativeCommand::new(["true"]), log, cancel)
+            .await;
+        launched.err().expect("the plugin was not started")
     }
 
-    /// With a clock that goes on by itself when there is nothing else to wait for.
+    /// The clock is paused: it advances when there is nothing else to wait for.
     #[tokio::test(start_paused = true)]
-    async fn a_program_that_does_something_else_is_given_up() {
+    async fn a_program_that_is_not_a_guard_times_out() {
         let error = error_with(CancellationToken::new()).await;
         assert_eq!(
             error.to_string(),
             "failed to launch the plugin: its guard `sh` does not work"
         );
         let cause = error.source().map(ToString::to_string);
-        assert_eq!(cause.as_deref(), Some("it did nothing for 10 s"));
+        assert_eq!(cause.as_deref(), Some("it did not respond within 10 s"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_closes_does_not_wait_for_a_guard_to_start() {
+    async fn a_cancelled_launch_does_not_wait_for_the_guard_to_start() {
         let cancel = CancellationToken::new();
         cancel.cancel();
         let begun = tokio::time::Instant::now();

@@ -1,58 +1,56 @@
-//! Spawning, from one thread that never ends.
+//! Starting a process: the thread that does it, what happens between fork and exec, and why
+//! it failed.
 #![expect(
     unsafe_code,
-    reason = "what happens between fork and exec is unsafe by nature"
+    reason = "`pre_exec` and the system calls in it are unsafe"
 )]
 
+use std::env;
 use std::ffi::OsStr;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::ptr;
 use std::sync::OnceLock;
 use std::thread;
 
+use rustix::fs::{Access, access};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::process::Process;
 use crate::transport::LaunchError;
 
-/// Spawns that may wait for the thread; one takes about a millisecond.
-const QUEUE: usize = 16;
+/// Most spawns that wait for the thread; one takes about a millisecond.
+const MAX_QUEUED: usize = 16;
 
-/// The host's ends of a child's pipes.
-pub(super) struct Pipes {
-    pub(super) stdin: OwnedFd,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
-}
-
-/// Spawns something, on its thread.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Runs `spawn` on the spawning thread of this process, and returns what it returns.
+/// Runs `spawn` on the spawning thread of this process, inside the current tokio runtime.
 ///
-/// A child's parent-death signal is bound to the *thread* that forked it, so plugins
-/// must not be spawned from a thread that may end before they do.
+/// A child's parent-death signal is bound to the *thread* that forked it, so plugins must
+/// not be spawned from a thread that may exit before they do.
 ///
 /// # Cancel safety
 ///
-/// When the future is dropped, what was spawned for it is dropped, too.
-pub(super) async fn on_spawner<T: Send + 'static>(
+/// When the future is dropped, what `spawn` returns is dropped too.
+pub(super) async fn run_on_spawner<T: Send + 'static>(
     spawn: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let (spawned, answer) = oneshot::channel();
+    let (sender, spawned) = oneshot::channel();
+    let runtime = Handle::current();
     let job = Box::new(move || {
-        // Nobody waits any more: what was spawned is dropped.
-        let _abandoned = spawned.send(spawn());
+        let _context = runtime.enter();
+        let _cancelled = sender.send(spawn());
     });
-    let gone = |_| io::Error::other("the spawning thread has ended");
-    spawner()?.send(job).await.map_err(|_| gone(()))?;
-    answer.await.map_err(|_| gone(()))?
+    let exited = || io::Error::other("the spawning thread has exited");
+    spawner()?.send(job).await.map_err(|_| exited())?;
+    spawned.await.map_err(|_| exited())?
 }
 
 fn spawner() -> io::Result<&'static mpsc::Sender<Job>> {
@@ -60,41 +58,21 @@ fn spawner() -> io::Result<&'static mpsc::Sender<Job>> {
     if let Some(spawner) = SPAWNER.get() {
         return Ok(spawner);
     }
-    let (sender, mut jobs) = mpsc::channel::<Job>(QUEUE);
+    let (sender, mut jobs) = mpsc::channel::<Job>(MAX_QUEUED);
     let thread = thread::Builder::new().name("admission-spawner".into());
     thread.spawn(move || {
         while let Some(job) = jobs.blocking_recv() {
             job();
         }
     })?;
-    // The loser of a race ends its thread at once, as its sender is dropped.
+    // In a race the loser's sender is dropped, which ends its thread.
     Ok(SPAWNER.get_or_init(|| sender))
-}
-
-/// Spawns `command`, which must make it lead a process group, with three pipes.
-pub(super) fn piped(command: &mut Command) -> io::Result<(Process, Pipes)> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let process = Process::new(Pid::from_child(&child))?;
-    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-        unreachable!("all three were asked to be pipes");
-    };
-    let pipes = Pipes {
-        stdin: stdin.into(),
-        stdout: stdout.into(),
-        stderr: stderr.into(),
-    };
-    Ok((process, pipes))
 }
 
 /// Makes `command` start a plugin: it leads a process group, dies with the thread that
 /// spawns it, and inherits no blocked signal and no descriptor but stdin, stdout and
 /// stderr.
-pub(super) fn plugin(command: &mut Command) -> &mut Command {
+pub(super) fn configure_plugin(command: &mut Command) -> &mut Command {
     command.process_group(0);
     let parent = getpid();
     let before_exec = move || {
@@ -107,43 +85,42 @@ pub(super) fn plugin(command: &mut Command) -> &mut Command {
         }
         Ok(())
     };
-    // SAFETY: the closure makes system calls only, and allocates nothing.
+    // SAFETY: the closure only makes system calls, and allocates nothing.
     unsafe { command.pre_exec(before_exec) }
 }
 
 /// Makes `command` start a guard: it leads a process group, outlives its parent, and
-/// inherits `socket` beside stdin, stdout and stderr.
-pub(super) fn guard(command: &mut Command, socket: OwnedFd) -> &mut Command {
+/// inherits `socket` besides stdin, stdout and stderr.
+pub(super) fn configure_guard(command: &mut Command, socket: OwnedFd) -> &mut Command {
     command.process_group(0);
     let before_exec = move || {
         inherit_no_descriptors()?;
         Ok(fcntl_setfd(&socket, FdFlags::empty())?)
     };
-    // SAFETY: the closure makes system calls only, and allocates nothing.
+    // SAFETY: the closure only makes system calls, and allocates nothing.
     unsafe { command.pre_exec(before_exec) }
 }
 
-/// Runs in a child: unblocks all signals, as whoever spawns may have blocked some.
+/// Runs in the child: unblocks all signals, as the spawning thread may have blocked some.
 fn unblock_signals() -> io::Result<()> {
-    // SAFETY: a set of signals may be all zeroes, and is on the stack.
-    let result = unsafe {
+    // SAFETY: zeroes are a valid `sigset_t`, and the call only reads it.
+    check(unsafe {
         let mut none: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut())
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    })
 }
 
-/// Runs in a child: lets exec close all descriptors but the first three.
+/// Runs in the child: makes exec close all descriptors but the first three.
 fn inherit_no_descriptors() -> io::Result<()> {
-    // Not at once: the pipe by which the parent learns that exec has failed must live
-    // until exec.
-    // SAFETY: no memory is involved.
-    let result = unsafe { libc::close_range(3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    const CLOEXEC: libc::c_int = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
+
+    // Not closed now: the pipe that reports a failed exec to the parent must stay open.
+    // SAFETY: the call accesses no memory.
+    check(unsafe { libc::close_range(3, libc::c_uint::MAX, CLOEXEC) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 {
         Ok(())
     } else {
@@ -151,10 +128,34 @@ fn inherit_no_descriptors() -> io::Result<()> {
     }
 }
 
-const CLOSE_RANGE_CLOEXEC: libc::c_int = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
+/// Refuses an `executable` that the system would find in a folder of `search_path` that is
+/// not absolute: anyone who can write to the working directory would choose the program.
+///
+/// # Errors
+///
+/// [`LaunchError::Spawn`], in the reference's words.
+pub(super) fn check_lookup(executable: &OsStr, search_path: &OsStr) -> Result<(), LaunchError> {
+    if executable.is_empty() || executable.as_bytes().contains(&b'/') {
+        return Ok(());
+    }
+    let found =
+        env::split_paths(search_path).find(|folder| is_executable(&folder.join(executable)));
+    if found.is_none_or(|folder| folder.is_absolute()) {
+        return Ok(());
+    }
+    let name = executable.to_string_lossy();
+    Err(LaunchError::Spawn {
+        words: format!("exec: {name:?}: cannot run executable found relative to current directory"),
+        source: io::Error::other("it is in a folder of PATH that is not absolute"),
+    })
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.is_file() && access(file, Access::EXEC_OK).is_ok()
+}
 
 /// Describes in the reference's words why `executable` was not started.
-pub(super) fn error(executable: &OsStr, source: io::Error) -> LaunchError {
+pub(super) fn launch_error(executable: &OsStr, source: io::Error) -> LaunchError {
     let name = executable.to_string_lossy();
     let words = match source.kind() {
         _ if name.is_empty() => "exec: no command".to_owned(),
@@ -170,16 +171,6 @@ pub(super) fn error(executable: &OsStr, source: io::Error) -> LaunchError {
     LaunchError::Spawn { words, source }
 }
 
-/// Describes in the reference's words why `executable`, which was found in a folder of
-/// `PATH` that is not absolute, was not started.
-pub(super) fn found_relatively(executable: &OsStr) -> LaunchError {
-    let name = executable.to_string_lossy();
-    LaunchError::Spawn {
-        words: format!("exec: {name:?}: cannot run executable found relative to current directory"),
-        source: io::Error::other("it is in a folder of PATH that is not absolute"),
-    }
-}
-
 /// Returns the system's words without the number, in lower case.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -193,12 +184,15 @@ fn reason(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
-    fn failures_are_told_in_the_words_of_the_reference() {
+    fn launch_errors_use_the_words_of_the_reference() {
         let words = |executable: &str, errno| {
-            error(executable.as_ref(), io::Error::from_raw_os_error(errno)).to_string()
+            launch_error(executable.as_ref(), io::Error::from_raw_os_error(errno)).to_string()
         };
         assert_eq!(
             words("policy", libc::ENOENT),
@@ -216,5 +210,50 @@ mod tests {
             words("", libc::ENOENT),
             "failed to launch the plugin: exec: no command"
         );
+    }
+
+    /// Creates a file `policy` with this mode in a new folder. Returns the folder's absolute
+    /// path and its path relative to the working directory.
+    #[expect(clippy::disallowed_methods, reason = "the test creates its own files")]
+    fn policy(mode: u32) -> (tempfile::TempDir, String, String) {
+        let here = env::current_dir().expect("the working directory exists");
+        let folder = tempfile::tempdir_in(&here).expect("a folder");
+        let file = folder.path().join("policy");
+        std::fs::write(&file, "").expect("the folder is ours");
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).expect("it is ours");
+        let name = folder.path().file_name().expect("it has a name");
+        let relative = name.to_string_lossy().into_owned();
+        let absolute = folder.path().to_string_lossy().into_owned();
+        (folder, absolute, relative)
+    }
+
+    fn is_refused(name: &str, path: &str) -> bool {
+        check_lookup(name.as_ref(), path.as_ref()).is_err()
+    }
+
+    #[test]
+    fn the_first_folder_with_the_executable_decides() {
+        let (_folder, absolute, relative) = policy(0o755);
+        assert!(is_refused("policy", &relative));
+        assert!(is_refused(
+            "policy",
+            &format!("/does/not/exist:{relative}:{absolute}")
+        ));
+        assert!(!is_refused("policy", &format!("{absolute}:{relative}")));
+        assert!(!is_refused("other", &relative));
+    }
+
+    #[test]
+    fn a_file_that_is_not_executable_is_skipped() {
+        let (_folder, _, relative) = policy(0o644);
+        assert!(!is_refused("policy", &relative));
+        assert!(!is_refused(&relative, "."), "a folder is no program");
+    }
+
+    #[test]
+    fn a_name_with_a_slash_is_not_looked_up() {
+        let (_folder, _, relative) = policy(0o755);
+        assert!(!is_refused(&format!("{relative}/policy"), "."));
+        assert!(!is_refused("", "."));
     }
 }

@@ -31,7 +31,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    if let Some(ended) = own_guard::run_if_asked() {
+    if let Some(ended) = own_guard::run_if_guard() {
         return Ok(ended);
     }
     bench(&Arguments::parse())?;

@@ -33,7 +33,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    if let Some(ended) = own_guard::run_if_asked() {
+    if let Some(ended) = own_guard::run_if_guard() {
         return ended;
     }
     let arguments = Arguments::parse();

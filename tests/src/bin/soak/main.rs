@@ -75,7 +75,7 @@ impl Lane {
 }
 
 fn main() -> ExitCode {
-    if let Some(ended) = own_guard::run_if_asked() {
+    if let Some(ended) = own_guard::run_if_guard() {
         return ended;
     }
     soak(&Arguments::parse())
