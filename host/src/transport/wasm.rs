@@ -1,25 +1,25 @@
-//! A WASI component as a plugin: compiled here, run in this process, in a sandbox.
+//! A component as a plugin: compiled here, and run in this process in a sandbox.
 //!
-//! It gets its stdio, the clocks and random numbers; no files, no environment, no
-//! network. Memory and CPU time are limited while it runs. Compiling is not: a hostile
+//! It gets its stdio, clocks and random numbers; no files, no environment, no network. Its
+//! memory and CPU time are limited while it runs. Compiling is not limited: a hostile
 //! component of the permitted size can make it slow.
 
 mod cache;
 mod cpu;
 mod engine;
-mod imports;
-mod instance;
+mod guest;
 mod limits;
-mod outcome;
 mod pipe;
 mod sandbox;
 mod source;
 mod stdio;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use admission_proto::escape;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -28,35 +28,39 @@ use wasmtime::component::Component as Compiled;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use self::cache::Cache;
-use self::instance::Allowance;
-use self::sandbox::Guest;
+use self::sandbox::GuestState;
 use self::source::Source;
 use super::stderr::StderrLog;
 use super::{LaunchError, Launched, Launcher};
 
-/// Linear memory of a component that sets no other limit, in bytes.
+/// Default limit of a component's linear memory, in bytes.
 const DEFAULT_MEMORY_LIMIT: u64 = 64 << 20;
 
-/// CPU time without a yield to the host of a component that sets no other limit.
+/// Default limit of a component's CPU time without a yield to the host.
 const DEFAULT_CPU_LIMIT: Duration = Duration::from_secs(10);
 
-/// A component of WASI 0.2, to be run as a plugin in this process.
+/// Longest text of an engine's error that is shown, in bytes. It may hold the guest's names.
+const MAX_ERROR_TEXT: usize = 1024;
+
+/// A component of WASI 0.2 that is run as a plugin in this process.
 ///
-/// It is granted nothing: it finds no file, no environment and no network.
-///
-/// It runs on the runtime of the host, and while it computes it occupies one of that
-/// runtime's threads, for about 10 milliseconds at a time. Where other tasks must not
-/// wait for that, give the host a runtime of its own.
-#[derive(Debug, Clone)]
+/// It finds no file, no environment and no network. It runs on the runtime of the host, and
+/// while it computes it occupies a thread of that runtime for about 10 milliseconds at a
+/// time. Give the host a runtime of its own if other tasks must not wait for that.
+#[derive(Clone)]
 pub struct Component {
     source: Source,
     name: Arc<str>,
-    allowance: Allowance,
+    memory_limit: u64,
+    cpu_limit: Duration,
 }
 
 impl Component {
-    /// Takes the component in a file, which is read when the plugin starts. The plugin
-    /// is named after the file.
+    /// Creates a component from a file, which is read when the plugin starts: at most 64 MiB.
+    /// The plugin is named after the file, without its extension.
+    ///
+    /// A file that cannot be read, or is not a component of WASI 0.2, is an error of the
+    /// first check.
     #[must_use]
     pub fn from_file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -67,26 +71,34 @@ impl Component {
         Self::new(Source::File(path), &name)
     }
 
-    /// Takes a component that is in memory. The plugin is named `component`.
+    /// Creates a component from bytes in memory, at most 64 MiB. The plugin is named
+    /// `component`.
+    ///
+    /// Bytes that are not a component of WASI 0.2 are an error of the first check.
     #[must_use]
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Self {
         Self::new(Source::Memory(bytes.into().into()), "component")
     }
 
-    /// Sets how much linear memory it may have, in bytes: all its memories together,
-    /// 64 MiB by default. Asking for more ends the plugin.
+    /// Sets the limit of its linear memory in bytes, for all its memories together. The
+    /// default is 64 MiB.
+    ///
+    /// A component that exceeds the limit is ended, and its checks fail with
+    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource).
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
-        self.allowance.memory = bytes;
+        self.memory_limit = bytes;
         self
     }
 
-    /// Sets how much CPU time it may use without a yield to the host, that is without
-    /// waiting and without moving a byte: 10 seconds by default. Using more ends the
-    /// plugin.
+    /// Sets the limit of the CPU time that it uses without a yield to the host: without
+    /// waiting, reading or writing. The default is 10 seconds.
+    ///
+    /// A component that exceeds the limit is ended, and its checks fail with
+    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource).
     #[must_use]
     pub fn cpu_limit(mut self, time: Duration) -> Self {
-        self.allowance.cpu = time;
+        self.cpu_limit = time;
         self
     }
 
@@ -100,11 +112,20 @@ impl Component {
         Self {
             source,
             name: name.into(),
-            allowance: Allowance {
-                memory: DEFAULT_MEMORY_LIMIT,
-                cpu: DEFAULT_CPU_LIMIT,
-            },
+            memory_limit: DEFAULT_MEMORY_LIMIT,
+            cpu_limit: DEFAULT_CPU_LIMIT,
         }
+    }
+}
+
+/// Shows everything but the source, which may be megabytes.
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component")
+            .field("name", &self.name)
+            .field("memory_limit", &self.memory_limit)
+            .field("cpu_limit", &self.cpu_limit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,8 +137,8 @@ pub(crate) struct WasmLauncher {
 }
 
 impl WasmLauncher {
-    /// Takes the component to start, the folder for compiled code, and the runtime on
-    /// whose blocking threads it is compiled.
+    /// Creates a launcher that keeps compiled code in the folder `cache`, and compiles on the
+    /// blocking threads of `runtime`.
     pub(crate) fn new(component: Component, cache: Option<PathBuf>, runtime: Handle) -> Self {
         Self {
             component,
@@ -138,10 +159,10 @@ impl Launcher for WasmLauncher {
         let runtime = self.runtime.clone();
         Box::pin(async move {
             let engine = engine::engine()?;
-            let allowance = component.allowance;
-            // A compilation cannot be cancelled: when nobody waits for it, it goes on to
-            // its end, and its result is dropped.
-            let preparing = runtime.spawn_blocking(move || prepare(engine, &component, cache));
+            let source = component.clone();
+            // A compilation cannot be cancelled: it runs to its end, and its result is
+            // dropped.
+            let preparing = runtime.spawn_blocking(move || prepare(engine, &source, cache));
             let prepared = cancel.run_until_cancelled(preparing).await;
             let command = match prepared.ok_or(LaunchError::Cancelled)? {
                 Ok(command) => command?,
@@ -151,64 +172,72 @@ impl Launcher for WasmLauncher {
                     return Err(LaunchError::Component(words));
                 }
             };
-            instance::start(engine, command, allowance, stderr)
+            guest::start(engine, command, &component, stderr)
         })
     }
 }
 
-/// Does all that can be done, and refused, before any code of the component runs.
+/// Compiles, checks and links the component. Runs none of its code.
 fn prepare(
     engine: &Engine,
     component: &Component,
     cache: Option<PathBuf>,
-) -> Result<CommandPre<Guest>, LaunchError> {
+) -> Result<CommandPre<GuestState>, LaunchError> {
     let bytes = component.source.read()?;
-    let compiled = compiled(engine, &bytes, component, cache)?;
-    let names = imports::unknown_imports(engine, &compiled);
+    let compiled = compile(engine, &bytes, component, cache)?;
+    let names = sandbox::unknown_imports(engine, &compiled);
     if !names.is_empty() {
         return Err(LaunchError::Imports { names });
     }
-    if !imports::exports_run(engine, &compiled) {
+    if !sandbox::exports_run(engine, &compiled) {
         let words = "the component does not export `wasi:cli/run` of WASI 0.2, \
                      build it as a command";
         return Err(LaunchError::Component(words.into()));
     }
-    // The interfaces are known by now, so what differs is something inside of one.
+    // All interfaces are known, so what fails is a function or type within one.
     sandbox::link(engine, &compiled).map_err(|error| LaunchError::Imports {
-        names: vec![outcome::one_line(&error)],
+        names: vec![one_line(&format!("{error:#}"))],
     })
 }
 
-fn compiled(
+/// Compiles the component, or loads it from the cache.
+fn compile(
     engine: &Engine,
     bytes: &[u8],
     component: &Component,
     cache: Option<PathBuf>,
 ) -> Result<Compiled, LaunchError> {
-    let began = Instant::now();
+    let begun = Instant::now();
     let cache = cache.and_then(|folder| Cache::open(folder, &component.name));
     if let Some(compiled) = cache.as_ref().and_then(|cache| cache.load(engine, bytes)) {
         tracing::debug!(
             plugin = &*component.name,
-            elapsed = ?began.elapsed(),
+            elapsed = ?begun.elapsed(),
             "loaded the compiled component from the cache"
         );
         return Ok(compiled);
     }
 
     let compiled = Compiled::from_binary(engine, bytes).map_err(|error| {
-        let words = outcome::one_line(&error);
+        let words = one_line(&format!("{error:#}"));
         LaunchError::Component(format!("the component cannot be compiled: {words}"))
     })?;
     tracing::debug!(
         plugin = &*component.name,
-        elapsed = ?began.elapsed(),
+        elapsed = ?begun.elapsed(),
         "compiled the component"
     );
     if let Some(cache) = cache {
         cache.store(engine, bytes, &compiled);
     }
     Ok(compiled)
+}
+
+/// Puts the text of an engine's error on one line of bounded length.
+fn one_line(text: &str) -> String {
+    let mut words = escape(&text.replace('\n', " "));
+    words.truncate(words.floor_char_boundary(MAX_ERROR_TEXT));
+    words
 }
 
 #[cfg(test)]

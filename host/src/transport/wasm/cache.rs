@@ -1,13 +1,11 @@
-//! Compiled components on disk, so that the next start of one is a matter of
-//! milliseconds.
+//! A folder of compiled components, so that the next start of one takes milliseconds.
 //!
-//! A file in here is native code that will run with the rights of this process. It is
-//! loaded only from a folder that nobody else can write to, only if it is ours, and
-//! only if it still is what was written. Whatever goes wrong costs a compilation, and
-//! never more.
+//! A file in it is native code that runs with the rights of this process. It is only loaded
+//! if no other user can write to the folder, this user owns the file, and its content has
+//! the hash in its name. Any failure costs one compilation.
 #![expect(
     clippy::disallowed_methods,
-    reason = "this file keeps the folder that the embedder named"
+    reason = "this file maintains the folder that the embedder has named"
 )]
 
 use std::fmt::Write as _;
@@ -23,16 +21,16 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// How many compiled components are kept.
-const KEPT: usize = 32;
+/// Most compiled components in a folder.
+const MAX_FILES: usize = 32;
 
-/// How the names of compiled components end.
+/// End of the name of a compiled component.
 const SUFFIX: &str = ".cwasm";
 
-/// How the names of files begin that are still being written.
+/// Start of the name of a file that is still being written.
 const UNFINISHED: &str = ".unfinished-";
 
-/// Older than this, an unfinished file was left behind by a process that was killed.
+/// An unfinished file older than this was left by a process that was killed.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
 /// A folder of compiled components.
@@ -42,8 +40,8 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Opens the folder, making it when there is none. Warns, and returns nothing,
-    /// when it cannot be used.
+    /// Opens the folder, and creates it if it is missing. Logs a warning and returns `None`
+    /// if it cannot be used.
     pub(super) fn open(folder: PathBuf, plugin: &Arc<str>) -> Option<Self> {
         match prepare_folder(&folder) {
             Ok(()) => Some(Self {
@@ -57,7 +55,7 @@ impl Cache {
         }
     }
 
-    /// Returns what was compiled of these bytes before, by this version of the engine.
+    /// Returns the component that this version of the engine has compiled from these bytes.
     pub(super) fn load(&self, engine: &Engine, bytes: &[u8]) -> Option<Component> {
         let key = key(engine, bytes);
         for path in self.compiled().ok()? {
@@ -73,15 +71,16 @@ impl Cache {
                         reason,
                         "dropped a compiled component that cannot be used"
                     );
-                    // What cannot be removed is not loaded the next time either.
-                    let _ = fs::remove_file(&path);
+                    // A file that cannot be removed is refused again the next time.
+                    let _refused_again = fs::remove_file(&path);
                 }
             }
         }
         None
     }
 
-    /// Keeps what was compiled of these bytes, in place of what is oldest.
+    /// Stores the component that was compiled from these bytes. Removes the oldest if there are
+    /// too many.
     pub(super) fn store(&self, engine: &Engine, bytes: &[u8], component: &Component) {
         let stored = component
             .serialize()
@@ -93,9 +92,9 @@ impl Cache {
         }
     }
 
-    /// Writes a file such that it is there as a whole or not at all, also after a crash.
+    /// Writes a file atomically, also with regard to a crash.
     fn write(&self, key: &str, code: &[u8]) -> io::Result<()> {
-        // Its mode is 0600.
+        // The mode of a temporary file is 0600.
         let mut file = tempfile::Builder::new()
             .prefix(UNFINISHED)
             .tempfile_in(&self.folder)?;
@@ -106,13 +105,13 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes all but the newest, and what was never finished.
+    /// Removes all but the newest files, and abandoned ones.
     fn prune(&self, now: SystemTime) -> io::Result<()> {
         let mut compiled = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let path = entry.path();
-            // Another process may have removed it meanwhile.
+            // Another process may have removed the file.
             let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) else {
                 continue;
             };
@@ -127,7 +126,7 @@ impl Cache {
             }
         }
         compiled.sort_unstable();
-        let surplus = compiled.len().saturating_sub(KEPT);
+        let surplus = compiled.len().saturating_sub(MAX_FILES);
         compiled[..surplus]
             .iter()
             .try_for_each(|(_, path)| remove(path))
@@ -164,10 +163,10 @@ fn is_ours(metadata: &Metadata) -> bool {
     metadata.uid() == rustix::process::geteuid().as_raw()
 }
 
-/// Returns how the name of a file begins that was compiled of `bytes`. The rest of the
-/// name is the hash of what is in it.
+/// Returns the start of the name of a file that was compiled from `bytes`. The rest is the
+/// hash of its content.
 fn key(engine: &Engine, bytes: &[u8]) -> String {
-    // Covers the version of the engine, its settings and the processor.
+    // Covers the engine's version and settings, and the processor.
     let mut compatibility = DefaultHasher::new();
     engine
         .precompile_compatibility_hash()
@@ -193,14 +192,14 @@ fn load_file(engine: &Engine, path: &Path) -> Result<Component, String> {
     {
         return Err("it is not what was written".into());
     }
-    #[expect(unsafe_code, reason = "only a promise makes bytes into code")]
-    // SAFETY: the file holds what `Component::serialize` returned, as its name says it
-    // should, and lies in a folder in which only this user's processes can write. None
-    // of those changes a file in place: they are written under other names and renamed.
+    #[expect(unsafe_code, reason = "loading native code has no safe form")]
+    // SAFETY: the file has the hash in its name, so it holds what `Component::serialize` has
+    // returned. Only processes of this user can write to the folder, and they do not change
+    // a file in place: they write it under another name and rename it.
     let component = unsafe { Component::deserialize_file(engine, path) }
         .map_err(|error| format!("{error:#}"))?;
-    // It is in use, so it is not what is removed next. Without that it is still good.
-    let _ = file.set_modified(SystemTime::now());
+    // The newest are kept. The component is usable without that, too.
+    let _may_be_removed_sooner = file.set_modified(SystemTime::now());
     Ok(component)
 }
 
@@ -224,13 +223,13 @@ fn hex(digest: &[u8]) -> String {
 }
 
 fn name_of(path: &Path) -> &str {
-    // What is not UTF-8 was not named by this file.
+    // A name of this module is UTF-8.
     path.file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default()
 }
 
-/// Removes a file, unless another process was faster.
+/// Removes a file, if another process has not done so.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,7 +1,7 @@
 //! How much CPU time a guest may use in one burst, without a yield to the host.
 //!
-//! Counted at the ticks of the epoch only, so that an exchange of frames, which is
-//! over long before the next tick, pays for no look at a clock.
+//! CPU time is only read at epoch ticks, so an exchange of frames, which takes less than a
+//! tick, costs no clock read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,121 +9,120 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Shorter than this since it was resumed, a guest has not had its turn yet.
-const TURN: Duration = Duration::from_millis(2);
+/// A guest that was resumed may run at least this long before it yields.
+const MIN_SLICE: Duration = Duration::from_millis(2);
 
-/// Tells that the guest moved bytes through its stdin or stdout: it does not spin.
-#[derive(Debug, Default)]
-pub(super) struct Progress(AtomicBool);
-
-impl Progress {
-    pub(super) fn mark(&self) {
-        // Set and taken by the thread that polls the guest; it orders nothing else.
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
-    }
-}
-
-/// Counts the bursts of one guest. All its methods are called by whoever polls it.
+/// Counts the CPU time of one guest. Its methods are called by the thread that polls the
+/// guest.
 #[derive(Debug)]
 pub(super) struct CpuMeter {
     limit: Duration,
+    /// Whether the guest has moved bytes through stdin or stdout since the last tick, so does
+    /// not spin.
+    moved_bytes: AtomicBool,
     burst: Mutex<Burst>,
+}
+
+/// What happens to the guest at a tick.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum TickAction {
+    /// It has just been resumed, and runs until the next tick.
+    Continue,
+    Yield,
+    /// It exceeded the limit.
+    Trap,
 }
 
 impl CpuMeter {
     pub(super) fn new(limit: Duration) -> Self {
         Self {
             limit,
+            moved_bytes: AtomicBool::new(false),
             burst: Mutex::default(),
         }
     }
 
-    /// The guest is about to be polled.
-    pub(super) fn resumed(&self) {
-        self.lock().resumed(thread_cpu_time);
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
     }
 
-    /// The guest was polled and is pending.
-    pub(super) fn paused(&self) {
-        self.lock().paused();
+    /// Must be called when the guest has read or written.
+    pub(super) fn mark_progress(&self) {
+        // Stored and loaded by one thread; it orders nothing else.
+        self.moved_bytes.store(true, Ordering::Relaxed);
     }
 
-    /// The epoch ticked while the guest was running.
-    pub(super) fn ticked(&self, progress: &Progress) -> Verdict {
-        self.lock()
-            .ticked(thread_cpu_time(), progress.take(), self.limit)
+    /// Must be called before the guest is polled.
+    pub(super) fn resume(&self) {
+        self.burst().resume(thread_cpu_time);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Burst> {
+    /// Must be called after the guest was polled, if it is pending.
+    pub(super) fn pause(&self) {
+        self.burst().pause();
+    }
+
+    /// Must be called at an epoch tick while the guest runs.
+    pub(super) fn tick(&self) -> TickAction {
+        let progress = self.moved_bytes.swap(false, Ordering::Relaxed);
+        self.burst().tick(thread_cpu_time(), progress, self.limit)
+    }
+
+    fn burst(&self) -> MutexGuard<'_, Burst> {
         self.burst.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What becomes of the guest at a tick.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It has hardly begun: it may go on until the next tick.
-    GoOn,
-    /// It had its turn.
-    Yield,
-    /// It used more than the limit in one burst.
-    Exceeded,
-}
-
-/// The CPU time of one burst. Instants are readings of the polling thread's CPU clock.
+/// The CPU time of one burst. A point in time is a reading of the polling thread's CPU clock.
 #[derive(Debug, Default)]
 struct Burst {
-    spent: Duration,
-    /// Up to when `spent` is counted. Nothing before the first tick of a poll.
-    counted: Option<Duration>,
-    /// Whether the guest was resumed and has not been let through a tick since.
-    fresh: bool,
-    /// Whether the guest is pending because it was made to yield.
+    used: Duration,
+    /// When `used` was last updated. `None` until the first tick of a poll.
+    updated: Option<Duration>,
+    /// Whether the guest was resumed and has not passed a tick since.
+    just_resumed: bool,
+    /// Whether the guest is pending because a tick made it yield.
     yielded: bool,
 }
 
 impl Burst {
-    fn resumed(&mut self, now: impl FnOnce() -> Duration) {
-        self.fresh = true;
+    fn resume(&mut self, now: impl FnOnce() -> Duration) {
+        self.just_resumed = true;
         if std::mem::take(&mut self.yielded) {
-            // Perhaps on another thread than before, with a clock of its own.
-            self.counted = Some(now());
+            // The thread may be another than before, with a CPU clock of its own.
+            self.updated = Some(now());
         }
     }
 
-    fn paused(&mut self) {
+    fn pause(&mut self) {
         if !self.yielded {
             *self = Self::default();
         }
     }
 
-    fn ticked(&mut self, now: Duration, progress: bool, limit: Duration) -> Verdict {
-        let slice = now.saturating_sub(self.counted.unwrap_or(now));
-        self.counted = Some(now);
-        self.spent = if progress {
+    fn tick(&mut self, now: Duration, progress: bool, limit: Duration) -> TickAction {
+        let slice = now.saturating_sub(self.updated.unwrap_or(now));
+        self.updated = Some(now);
+        self.used = if progress {
             Duration::ZERO
         } else {
-            self.spent + slice
+            self.used + slice
         };
-        if self.spent > limit {
-            return Verdict::Exceeded;
+        if self.used > limit {
+            return TickAction::Trap;
         }
         // The tick may have been due while the guest was waiting.
-        if std::mem::take(&mut self.fresh) && slice < TURN {
-            return Verdict::GoOn;
+        if std::mem::take(&mut self.just_resumed) && slice < MIN_SLICE {
+            return TickAction::Continue;
         }
         self.yielded = true;
-        Verdict::Yield
+        TickAction::Yield
     }
 }
 
 fn thread_cpu_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
-    // Neither is ever negative on this clock.
+    // This clock is never negative.
     Duration::new(
         now.tv_sec.unsigned_abs(),
         u32::try_from(now.tv_nsec).unwrap_or_default(),
@@ -141,58 +140,58 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_was_just_woken_goes_on_and_yields_at_the_next_tick() {
+    fn a_guest_that_was_just_resumed_yields_at_the_second_tick() {
         let mut burst = Burst::default();
-        burst.resumed(|| unreachable!("a wait needs no clock"));
-        assert_eq!(burst.ticked(ms(100), false, LIMIT), Verdict::GoOn);
-        assert_eq!(burst.ticked(ms(105), false, LIMIT), Verdict::Yield);
+        burst.resume(|| unreachable!("a wait needs no clock"));
+        assert_eq!(burst.tick(ms(100), false, LIMIT), TickAction::Continue);
+        assert_eq!(burst.tick(ms(105), false, LIMIT), TickAction::Yield);
     }
 
     #[test]
-    fn a_guest_that_gets_little_of_the_thread_yields_all_the_same() {
+    fn a_guest_that_used_no_cpu_time_yields_at_the_second_tick() {
         let mut burst = Burst::default();
-        burst.resumed(|| unreachable!("a wait needs no clock"));
-        assert_eq!(burst.ticked(ms(100), false, LIMIT), Verdict::GoOn);
-        assert_eq!(burst.ticked(ms(100), false, LIMIT), Verdict::Yield);
+        burst.resume(|| unreachable!("a wait needs no clock"));
+        assert_eq!(burst.tick(ms(100), false, LIMIT), TickAction::Continue);
+        assert_eq!(burst.tick(ms(100), false, LIMIT), TickAction::Yield);
     }
 
     #[test]
-    fn time_adds_up_over_forced_yields() {
+    fn cpu_time_adds_up_over_forced_yields() {
         let mut burst = Burst::default();
-        burst.resumed(|| ms(0));
-        burst.ticked(ms(0), false, LIMIT);
-        burst.ticked(ms(8), false, LIMIT);
-        burst.paused();
-        // What the thread did in between is not the guest's.
-        burst.resumed(|| ms(1000));
-        assert_eq!(burst.ticked(ms(1008), false, LIMIT), Verdict::Yield);
-        burst.paused();
-        burst.resumed(|| ms(2000));
-        assert_eq!(burst.ticked(ms(2008), false, LIMIT), Verdict::Exceeded);
+        burst.resume(|| ms(0));
+        burst.tick(ms(0), false, LIMIT);
+        burst.tick(ms(8), false, LIMIT);
+        burst.pause();
+        // The thread was busy with something else in between.
+        burst.resume(|| ms(1000));
+        assert_eq!(burst.tick(ms(1008), false, LIMIT), TickAction::Yield);
+        burst.pause();
+        burst.resume(|| ms(2000));
+        assert_eq!(burst.tick(ms(2008), false, LIMIT), TickAction::Trap);
     }
 
     #[test]
     fn a_wait_ends_the_burst() {
         let mut burst = Burst::default();
-        burst.resumed(|| ms(0));
-        burst.ticked(ms(0), false, LIMIT);
-        burst.ticked(ms(19), false, LIMIT);
-        burst.paused();
-        burst.resumed(|| ms(100));
-        burst.paused();
-        burst.resumed(|| unreachable!("a wait needs no clock"));
-        burst.ticked(ms(100), false, LIMIT);
-        assert_eq!(burst.ticked(ms(119), false, LIMIT), Verdict::Yield);
+        burst.resume(|| ms(0));
+        burst.tick(ms(0), false, LIMIT);
+        burst.tick(ms(19), false, LIMIT);
+        burst.pause();
+        burst.resume(|| ms(100));
+        burst.pause();
+        burst.resume(|| unreachable!("a wait needs no clock"));
+        burst.tick(ms(100), false, LIMIT);
+        assert_eq!(burst.tick(ms(119), false, LIMIT), TickAction::Yield);
     }
 
     #[test]
     fn moving_bytes_ends_the_burst() {
         let mut burst = Burst::default();
-        burst.resumed(|| ms(0));
-        burst.ticked(ms(0), false, LIMIT);
-        burst.ticked(ms(19), false, LIMIT);
-        assert_eq!(burst.ticked(ms(38), true, LIMIT), Verdict::Yield);
-        assert_eq!(burst.ticked(ms(50), false, LIMIT), Verdict::Yield);
-        assert_eq!(burst.ticked(ms(59), false, LIMIT), Verdict::Exceeded);
+        burst.resume(|| ms(0));
+        burst.tick(ms(0), false, LIMIT);
+        burst.tick(ms(19), false, LIMIT);
+        assert_eq!(burst.tick(ms(38), true, LIMIT), TickAction::Yield);
+        assert_eq!(burst.tick(ms(50), false, LIMIT), TickAction::Yield);
+        assert_eq!(burst.tick(ms(59), false, LIMIT), TickAction::Trap);
     }
 }

@@ -1,4 +1,4 @@
-//! The engine that compiles and runs all components of the process, and its clock.
+//! The engine that compiles and runs all components of the process, and its epoch ticker.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak, mpsc};
 use std::thread::{self, JoinHandle};
@@ -8,8 +8,8 @@ use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 
 use crate::transport::LaunchError;
 
-/// How often a computing guest yields to the session that polls it. Short enough that
-/// a frame or a close is not delayed noticeably, long enough to cost nothing.
+/// How often a computing guest yields to the session that polls it. Short enough not to delay
+/// a frame or a close noticeably, long enough to cost nothing.
 const TICK: Duration = Duration::from_millis(5);
 
 static ENGINE: LazyLock<Result<Engine, String>> =
@@ -19,7 +19,7 @@ static ENGINE: LazyLock<Result<Engine, String>> =
 ///
 /// # Errors
 ///
-/// When this machine cannot run what the compiler makes.
+/// If this machine cannot run the code of the compiler.
 pub(super) fn engine() -> Result<&'static Engine, LaunchError> {
     ENGINE.as_ref().map_err(|words| {
         LaunchError::Component(format!("this machine cannot run components: {words}"))
@@ -32,10 +32,10 @@ fn config() -> Config {
         .wasm_component_model(true)
         .cranelift_opt_level(OptLevel::Speed)
         .epoch_interruption(true)
-        // Guests are single tasks: calls get cheaper without the bookkeeping for more.
+        // A guest is one task, and calls are cheaper without the bookkeeping for several.
         .concurrency_support(false)
-        // What no guest needs, so that its bugs are not ours. (The component model's
-        // own async is not even compiled in.)
+        // No guest needs these, and each may have bugs. The async part of the component model
+        // is not compiled in.
         .gc_support(false)
         .wasm_gc(false)
         .wasm_function_references(false)
@@ -44,27 +44,27 @@ fn config() -> Config {
         .wasm_memory64(false)
         .wasm_tail_call(false)
         .wasm_relaxed_simd(false)
-        // A trap shows its functions' names. Their lines would need the debug
-        // information, and an environment variable would switch that on.
+        // A backtrace shows names of functions. Lines would need debug information, which an
+        // environment variable could switch on.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        // Only a native unwinder would read it, and each component would register its own.
+        // Only a native unwinder reads it, and each component would register its own.
         .native_unwind_info(false);
     config
 }
 
-/// Keeps the epochs of the engine ticking while it lives.
+/// Increments the engine's epoch every [`TICK`] until it is dropped.
 pub(super) struct Ticker {
-    /// Dropping it ends the thread at once.
+    /// Dropping it wakes and ends the thread.
     stop: Option<mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    /// Returns the ticker of the process, starting it for the first component.
+    /// Returns the ticker of the process. Starts it for the first component.
     ///
     /// # Errors
     ///
-    /// When the system starts no more threads.
+    /// If the system starts no more threads.
     pub(super) fn acquire(engine: &Engine) -> Result<Arc<Self>, LaunchError> {
         static SHARED: Mutex<Weak<Ticker>> = Mutex::new(Weak::new());
 
@@ -105,9 +105,9 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // Joined, so that after the last close no thread is left. It wakes at once;
-            // and it cannot panic, so there is no error to tell of.
-            let _ = thread.join();
+            // Joined, so that no thread is left after the last close. It ends at once, and
+            // cannot panic.
+            let _never_panics = thread.join();
         }
     }
 }

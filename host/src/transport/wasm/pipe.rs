@@ -1,8 +1,7 @@
 //! One direction of a component's stdio: a bounded buffer between host and guest.
 //!
-//! No task and no channel: both ends usually live in the same task, so bytes cross
-//! under one short lock, and a waker is called only when the other end waits for
-//! just what has changed.
+//! There is no task and no channel: both ends usually run in the same task, so bytes cross
+//! under one short lock, and a waker is only called when the other end waits for the change.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,39 +11,40 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How much one pipe holds, in bytes: as much as a pipe of the kernel.
+/// Capacity of one pipe, in bytes: that of a kernel pipe.
 pub(super) const CAPACITY: usize = 64 << 10;
 
 /// A pipe. Its clones are the same pipe.
 ///
-/// Each end has room for one waiter: the guest runs as one task, and so does the host.
+/// Each end has room for one waiter: the guest runs as one task, and so does the host. A
+/// waker may run any code, so it is called without the lock.
 #[derive(Clone, Default)]
 pub(super) struct Pipe(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     queued: VecDeque<u8>,
-    writer_gone: bool,
-    reader_gone: bool,
+    writer_closed: bool,
+    reader_closed: bool,
     waiting_reader: Option<Waker>,
     waiting_writer: Option<Waker>,
 }
 
-/// There is nothing more to read, or nobody left to write to.
+/// The other end is closed, and nothing is left to read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
 impl Pipe {
-    /// Waits until a read finds something: bytes or the end.
+    /// Waits until a read returns bytes or the end.
     pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if !state.queued.is_empty() || state.writer_gone {
+        if !state.queued.is_empty() || state.writer_closed {
             return Poll::Ready(());
         }
         wait(&mut state.waiting_reader, cx)
     }
 
-    /// Waits until a write gets somewhere: there is room, or nobody reads any more.
+    /// Waits until there is room or the pipe is closed.
     pub(super) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
         if state.free() > 0 || state.is_closed_for_writing() {
@@ -53,15 +53,15 @@ impl Pipe {
         wait(&mut state.waiting_writer, cx)
     }
 
-    /// Hands the next bytes, `max` at most, to `put`, in one or two pieces. Returns
-    /// how many there were; 0 when none are there now, or `max` is 0.
+    /// Passes the next bytes, at most `max`, to `put`, in one or two pieces. Returns their
+    /// number, which is 0 if none are queued now or `max` is 0.
     ///
     /// # Errors
     ///
-    /// Once the writer is gone and everything was read.
+    /// Once the writer is closed and everything was read.
     pub(super) fn read(&self, max: usize, mut put: impl FnMut(&[u8])) -> Result<usize, Closed> {
         let mut state = self.lock();
-        if state.queued.is_empty() && state.writer_gone {
+        if state.queued.is_empty() && state.writer_closed {
             return Err(Closed);
         }
         let len = max.min(state.queued.len());
@@ -75,15 +75,15 @@ impl Pipe {
         state.queued.drain(..len);
         let writer = state.waiting_writer.take();
         drop(state);
-        wake(writer);
+        writer.into_iter().for_each(Waker::wake);
         Ok(len)
     }
 
-    /// Tells how much room there is.
+    /// Returns how much room there is, in bytes.
     ///
     /// # Errors
     ///
-    /// Once nobody reads any more.
+    /// Once either end is closed.
     pub(super) fn free(&self) -> Result<usize, Closed> {
         let state = self.lock();
         if state.is_closed_for_writing() {
@@ -92,11 +92,11 @@ impl Pipe {
         Ok(state.free())
     }
 
-    /// Appends what there is room for, and tells how much that was.
+    /// Appends as many bytes as there is room for. Returns their number.
     ///
     /// # Errors
     ///
-    /// Once nobody reads any more.
+    /// Once either end is closed.
     pub(super) fn write(&self, bytes: &[u8]) -> Result<usize, Closed> {
         let mut state = self.lock();
         if state.is_closed_for_writing() {
@@ -109,31 +109,31 @@ impl Pipe {
         state.queued.extend(&bytes[..len]);
         let reader = state.waiting_reader.take();
         drop(state);
-        wake(reader);
+        reader.into_iter().for_each(Waker::wake);
         Ok(len)
     }
 
-    /// Ends the stream: the reader gets what is queued, then the end.
+    /// Closes the writing end: the reader gets the queued bytes, then the end.
     pub(super) fn close_writer(&self) {
         let mut state = self.lock();
-        state.writer_gone = true;
+        state.writer_closed = true;
         let waiting = state.take_waiters();
         drop(state);
-        waiting.into_iter().for_each(wake);
+        waiting.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Refuses further writes and drops what nobody will read.
+    /// Closes the reading end: refuses further writes and drops the queued bytes.
     pub(super) fn close_reader(&self) {
         let mut state = self.lock();
-        state.reader_gone = true;
+        state.reader_closed = true;
         state.queued = VecDeque::new();
         let waiting = state.take_waiters();
         drop(state);
-        waiting.into_iter().for_each(wake);
+        waiting.into_iter().flatten().for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that can panic runs in the middle of a change.
+        // No change can panic halfway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,7 +144,7 @@ impl State {
     }
 
     fn is_closed_for_writing(&self) -> bool {
-        self.reader_gone || self.writer_gone
+        self.reader_closed || self.writer_closed
     }
 
     fn take_waiters(&mut self) -> [Option<Waker>; 2] {
@@ -160,31 +160,10 @@ fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// Called without the lock: a waker may do anything.
-fn wake(waiting: Option<Waker>) {
-    if let Some(waker) = waiting {
-        waker.wake();
-    }
-}
+/// The host's end of a guest's stdin. Dropping it closes the pipe.
+pub(super) struct HostWriter(pub(super) Pipe);
 
-impl AsyncRead for Pipe {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        ready!(self.poll_readable(cx));
-        match self.read(buf.remaining(), |piece| buf.put_slice(piece)) {
-            // An empty read is how this trait says that the end is reached.
-            Ok(_) | Err(Closed) => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl AsyncWrite for Pipe {
+impl AsyncWrite for HostWriter {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -193,8 +172,8 @@ impl AsyncWrite for Pipe {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        ready!(self.poll_writable(cx));
-        let written = self.write(bytes);
+        ready!(self.0.poll_writable(cx));
+        let written = self.0.write(bytes);
         Poll::Ready(written.map_err(|Closed| io::ErrorKind::BrokenPipe.into()))
     }
 
@@ -203,35 +182,8 @@ impl AsyncWrite for Pipe {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.close_writer();
+        self.0.close_writer();
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Where the host writes. Dropping it ends the stream.
-pub(super) struct HostWriter(Pipe);
-
-impl HostWriter {
-    pub(super) fn new(pipe: Pipe) -> Self {
-        Self(pipe)
-    }
-}
-
-impl AsyncWrite for HostWriter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
@@ -241,22 +193,22 @@ impl Drop for HostWriter {
     }
 }
 
-/// Where the host reads. Dropping it closes the pipe for the guest.
-pub(super) struct HostReader(Pipe);
-
-impl HostReader {
-    pub(super) fn new(pipe: Pipe) -> Self {
-        Self(pipe)
-    }
-}
+/// The host's end of a guest's stdout. Dropping it closes the pipe.
+pub(super) struct HostReader(pub(super) Pipe);
 
 impl AsyncRead for HostReader {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.0.poll_readable(cx));
+        // At the end nothing is read, which is how this trait reports it.
+        let _end = self.0.read(buf.remaining(), |piece| buf.put_slice(piece));
+        Poll::Ready(Ok(()))
     }
 }
 

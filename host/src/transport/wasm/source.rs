@@ -1,7 +1,7 @@
-//! Where a component comes from, and whether it is one at all.
+//! Reading a component and refusing what is not one.
 #![expect(
     clippy::disallowed_methods,
-    reason = "this file opens the component that the embedder named"
+    reason = "this file opens the component that the embedder has named"
 )]
 
 use std::fs::OpenOptions;
@@ -16,31 +16,31 @@ use wasmtime::Engine;
 
 use crate::transport::LaunchError;
 
-/// Largest component that is accepted, in bytes. Bounds what compiling it can take.
+/// Largest component that is accepted, in bytes. Bounds the cost of compiling it.
 const MAX_SIZE: u64 = 64 << 20;
 
 /// The first bytes of every WebAssembly file.
 const MAGIC: &[u8] = b"\0asm";
 
-/// What follows them in a core module: version 1, layer 0.
+/// The next bytes of a core module: version 1, layer 0.
 const CORE_MODULE: &[u8] = &[1, 0, 0, 0];
 
-/// What follows them in a component: version 13, layer 1.
+/// The next bytes of a component: version 13, layer 1.
 const COMPONENT: &[u8] = &[13, 0, 1, 0];
 
 /// Where the bytes of a component are.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) enum Source {
     File(PathBuf),
     Memory(Arc<[u8]>),
 }
 
 impl Source {
-    /// Reads the component, if that is what it is. Blocks.
+    /// Reads the component. Blocks.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is too large, or is something else.
+    /// If it cannot be read, is too large, or is not a component.
     pub(super) fn read(&self) -> Result<Arc<[u8]>, LaunchError> {
         let bytes = match self {
             Self::File(path) => read_file(path)?,
@@ -49,7 +49,7 @@ impl Source {
                 Arc::clone(bytes)
             }
         };
-        match foreign_kind(&bytes) {
+        match wrong_kind(&bytes) {
             None => Ok(bytes),
             Some(kind) => Err(LaunchError::Component(format!(
                 "{kind}, a component is needed"
@@ -66,7 +66,7 @@ fn read_file(path: &Path) -> Result<Arc<[u8]>, LaunchError> {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
         .read(true)
-        // Opening a named pipe would wait for its writer.
+        // Without it, opening a named pipe waits for a writer.
         .custom_flags(nonblocking)
         .open(path)
         .map_err(unreadable)?;
@@ -76,7 +76,7 @@ fn read_file(path: &Path) -> Result<Arc<[u8]>, LaunchError> {
     }
     check_size(metadata.len())?;
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    // One more than is accepted, in case the file grows meanwhile.
+    // One byte more than is accepted, in case the file grows meanwhile.
     file.take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
@@ -94,8 +94,8 @@ fn check_size(size: u64) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// Says what the bytes are if not a component, as far as the first few of them tell.
-fn foreign_kind(bytes: &[u8]) -> Option<String> {
+/// Returns what the bytes are instead of a component, judged by the first few.
+fn wrong_kind(bytes: &[u8]) -> Option<String> {
     if let Some(rest) = bytes.strip_prefix(MAGIC) {
         return match rest.get(..4) {
             Some(COMPONENT) => None,
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_component_is_called_by_its_name() {
+    fn other_files_are_refused_with_their_kind() {
         let refused =
             |kind: &str| format!("failed to launch the plugin: {kind}, a component is needed");
         assert_eq!(refusal(b"\0asm\x01\0\0\0"), refused("a core module"));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_file_is_refused_before_it_is_read() {
+    fn a_file_that_is_too_large_is_refused_before_it_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sparse.wasm");
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_without_waiting() {
+    fn a_folder_and_a_named_pipe_are_refused_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_whole() {
+    fn a_whole_file_is_read() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let component = [MAGIC, COMPONENT, &[7; 100_000]].concat();
         file.write_all(&component).unwrap();

@@ -1,13 +1,10 @@
 //! The guest's ends of its stdin, stdout and stderr.
 //!
-//! These implement the WASI streams themselves. The stock adapters cost a task for
-//! each call of `get-stdin`, 64 KiB for each read, and a task switch for each flush.
+//! These implement the streams of WASI 0.2 directly. The adapters of wasmtime-wasi cost a
+//! task for each call of `get-stdin`, 64 KiB for each read, and a task switch for each flush.
 
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,37 +12,46 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::cpu::Progress;
+use super::cpu::CpuMeter;
 use super::pipe::{CAPACITY, Closed, Pipe};
 use crate::transport::stderr::StderrLog;
 
-/// The guest's stdin. All its handles take from one pipe.
-#[derive(Clone)]
-pub(super) struct GuestStdin {
-    pipe: Pipe,
-    progress: Arc<Progress>,
-}
+/// One of the guest's standard streams. Each handle of the guest is a clone of it.
+pub(super) struct Stdio<T>(pub(super) T);
 
-impl GuestStdin {
-    pub(super) fn new(pipe: Pipe, progress: Arc<Progress>) -> Self {
-        Self { pipe, progress }
-    }
-}
-
-impl StdinStream for GuestStdin {
+impl<T: InputStream + Clone + Sync> StdinStream for Stdio<T> {
+    /// Serves WASI 0.1 and 0.3, which are not linked.
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        Box::new(self.pipe.clone())
+        Box::new(tokio::io::empty())
     }
 
     fn p2_stream(&self) -> Box<dyn InputStream> {
-        Box::new(self.clone())
+        Box::new(self.0.clone())
     }
 }
 
-impl IsTerminal for GuestStdin {
+impl<T: OutputStream + Clone + Sync> StdoutStream for Stdio<T> {
+    /// Serves WASI 0.1 and 0.3, which are not linked.
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::empty())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.0.clone())
+    }
+}
+
+impl<T> IsTerminal for Stdio<T> {
     fn is_terminal(&self) -> bool {
         false
     }
+}
+
+/// The guest's stdin. All its handles read from one pipe.
+#[derive(Clone)]
+pub(super) struct GuestStdin {
+    pub(super) pipe: Pipe,
+    pub(super) meter: Arc<CpuMeter>,
 }
 
 #[async_trait]
@@ -63,12 +69,12 @@ impl InputStream for GuestStdin {
             .pipe
             .read(size, |piece| bytes.extend_from_slice(piece))?;
         if len > 0 {
-            self.progress.mark();
+            self.meter.mark_progress();
         }
         Ok(bytes.into())
     }
 
-    // The default polls twice, and counts on luck: it traps after some futile wakes.
+    // The default implementation traps after some spurious wakes.
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
         loop {
             self.ready().await;
@@ -83,30 +89,8 @@ impl InputStream for GuestStdin {
 /// The guest's stdout. All its handles append to one pipe.
 #[derive(Clone)]
 pub(super) struct GuestStdout {
-    pipe: Pipe,
-    progress: Arc<Progress>,
-}
-
-impl GuestStdout {
-    pub(super) fn new(pipe: Pipe, progress: Arc<Progress>) -> Self {
-        Self { pipe, progress }
-    }
-}
-
-impl StdoutStream for GuestStdout {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.pipe.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-impl IsTerminal for GuestStdout {
-    fn is_terminal(&self) -> bool {
-        false
-    }
+    pub(super) pipe: Pipe,
+    pub(super) meter: Arc<CpuMeter>,
 }
 
 #[async_trait]
@@ -118,21 +102,21 @@ impl Pollable for GuestStdout {
 
 #[async_trait]
 impl OutputStream for GuestStdout {
-    /// Takes all of `bytes` or traps. The permit is what is free now, whichever handle
-    /// asked for it: permits that add up would let handles multiply the buffer.
+    /// Takes all of `bytes` or traps. The permit is the room of the pipe, whichever handle
+    /// asked for it: separate permits would let handles multiply the buffer.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let written = self.pipe.write(&bytes)?;
         if written < bytes.len() {
             return Err(StreamError::trap("more was written than was permitted"));
         }
         if written > 0 {
-            self.progress.mark();
+            self.meter.mark_progress();
         }
         Ok(())
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        // Nothing lies between the guest and the buffer that the host reads.
+        // The host reads straight from the pipe.
         Ok(())
     }
 
@@ -140,7 +124,7 @@ impl OutputStream for GuestStdout {
         Ok(self.pipe.free()?)
     }
 
-    // The default polls twice, and counts on luck: it traps after some futile wakes.
+    // The default implementation traps after some spurious wakes.
     async fn write_ready(&mut self) -> StreamResult<usize> {
         loop {
             self.ready().await;
@@ -154,29 +138,7 @@ impl OutputStream for GuestStdout {
 
 /// The guest's stderr. Takes everything at once and never blocks the guest.
 #[derive(Clone)]
-pub(super) struct GuestStderr(StderrLog);
-
-impl GuestStderr {
-    pub(super) fn new(log: StderrLog) -> Self {
-        Self(log)
-    }
-}
-
-impl StdoutStream for GuestStderr {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-impl IsTerminal for GuestStderr {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
+pub(super) struct GuestStderr(pub(super) StderrLog);
 
 #[async_trait]
 impl Pollable for GuestStderr {
@@ -195,25 +157,6 @@ impl OutputStream for GuestStderr {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         Ok(CAPACITY)
-    }
-}
-
-impl AsyncWrite for GuestStderr {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.write(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 

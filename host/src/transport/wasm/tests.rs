@@ -1,4 +1,4 @@
-//! Claims about whole components, honest and hostile ones.
+//! Tests of whole components, honest and hostile ones.
 
 mod life;
 mod limits;
@@ -9,11 +9,11 @@ use std::future::poll_fn;
 use super::*;
 use crate::transport::Exit;
 
-/// Short enough for a test, long enough to compile nothing by accident.
+/// Short for a test, and longer than an honest component needs.
 const CPU_LIMIT: Duration = Duration::from_millis(50);
 
-/// A component whose `wasi:cli/run` is the core function `run` of a core module with
-/// these fields; what else it has stands in front.
+/// Returns a component whose `wasi:cli/run` is the core function `run` of a core module with
+/// these fields. The component's other definitions come `before`.
 fn command(before: &str, fields: &str) -> Vec<u8> {
     wat(&format!(
         r#"(component
@@ -26,7 +26,7 @@ fn command(before: &str, fields: &str) -> Vec<u8> {
     ))
 }
 
-/// A component that does what `body` says and returns its i32: 0 is success.
+/// Returns a component that runs `body` and returns its i32: 0 is success.
 fn running(body: &str) -> Vec<u8> {
     command(
         "",
@@ -34,7 +34,7 @@ fn running(body: &str) -> Vec<u8> {
     )
 }
 
-/// A component that calls an imported function of no parameters for ever.
+/// Returns a component that calls an imported function without parameters in a loop.
 fn calling(import: &str, signature: &str) -> Vec<u8> {
     wat(&format!(
         r#"(component

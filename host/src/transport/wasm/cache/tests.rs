@@ -1,4 +1,4 @@
-//! Claims about the cache of compiled components.
+//! Tests of the cache of compiled components.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -25,7 +25,7 @@ fn mode_of(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o777
 }
 
-/// Puts one component into a new cache and returns its file.
+/// Stores one component in a new cache and returns its file.
 fn stored(engine: &Engine, cache: &Cache) -> PathBuf {
     cache.store(engine, &component(), &compile(engine, &component()));
     let [path] = &*cache.compiled().unwrap() else {
@@ -35,7 +35,7 @@ fn stored(engine: &Engine, cache: &Cache) -> PathBuf {
 }
 
 #[test]
-fn what_was_stored_is_loaded_and_nothing_else() {
+fn a_stored_component_is_loaded_for_its_own_bytes_alone() {
     let engine = engine().unwrap();
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("of/the/cache");
@@ -70,7 +70,7 @@ fn a_damaged_file_is_dropped_and_replaced() {
 }
 
 #[test]
-fn a_file_that_is_as_written_but_not_code_is_dropped() {
+fn a_file_with_a_valid_hash_that_is_not_code_is_dropped() {
     let engine = engine().unwrap();
     let home = tempfile::tempdir().unwrap();
     let cache = open(home.path()).unwrap();
@@ -104,14 +104,14 @@ fn a_folder_that_others_can_write_to_is_not_used() {
 }
 
 #[test]
-fn what_is_no_folder_is_not_used() {
+fn a_file_is_not_used_as_the_folder() {
     let file = tempfile::NamedTempFile::new().unwrap();
     assert!(open(file.path()).is_none());
     assert!(open(&file.path().join("below")).is_none());
 }
 
 #[test]
-fn a_folder_that_is_gone_costs_a_compilation() {
+fn a_folder_that_was_removed_costs_a_compilation() {
     let engine = engine().unwrap();
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("cache");
@@ -123,7 +123,7 @@ fn a_folder_that_is_gone_costs_a_compilation() {
 }
 
 #[test]
-fn the_newest_are_kept_and_a_use_makes_new() {
+fn the_most_recently_used_are_kept() {
     let engine = engine().unwrap();
     let home = tempfile::tempdir().unwrap();
     let cache = open(home.path()).unwrap();
@@ -150,15 +150,15 @@ fn the_newest_are_kept_and_a_use_makes_new() {
     assert!(cache.load(engine, &component()).is_some());
     cache.prune(now).unwrap();
 
-    assert_eq!(cache.compiled().unwrap().len(), KEPT);
+    assert_eq!(cache.compiled().unwrap().len(), MAX_FILES);
     assert!(used.exists());
-    let (newer, older) = others.split_at(KEPT - 1);
+    let (newer, older) = others.split_at(MAX_FILES - 1);
     assert!(newer.iter().all(|path| path.exists()));
     assert!(older.iter().all(|path| !path.exists()));
 }
 
 #[test]
-fn what_was_never_finished_is_removed_in_time() {
+fn an_unfinished_file_is_removed_once_it_is_abandoned() {
     let home = tempfile::tempdir().unwrap();
     let cache = open(home.path()).unwrap();
     let unfinished = home.path().join(format!("{UNFINISHED}1"));

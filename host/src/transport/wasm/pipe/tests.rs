@@ -1,4 +1,4 @@
-//! Claims about pipes.
+//! Tests of pipes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
@@ -55,7 +55,7 @@ fn bytes_arrive_in_order_across_the_wrap() {
 }
 
 #[test]
-fn a_pipe_takes_as_much_as_it_says_and_no_more() {
+fn a_pipe_takes_as_much_as_it_has_room_for() {
     let pipe = Pipe::default();
     assert_eq!(pipe.free(), Ok(CAPACITY));
     assert_eq!(pipe.write(&vec![0; CAPACITY + 1]), Ok(CAPACITY));
@@ -66,7 +66,7 @@ fn a_pipe_takes_as_much_as_it_says_and_no_more() {
 }
 
 #[test]
-fn reading_and_writing_nothing_changes_nothing() {
+fn reading_and_writing_zero_bytes_changes_nothing() {
     let pipe = Pipe::default();
     let (reader, waker) = task();
     assert!(
@@ -109,7 +109,7 @@ fn a_waiting_writer_is_woken_once_by_the_first_room() {
 }
 
 #[test]
-fn nobody_is_woken_who_does_not_wait() {
+fn an_end_that_does_not_wait_is_not_woken() {
     let pipe = Pipe::default();
     let (both, waker) = task();
     let cx = Context::from_waker(&waker);
@@ -121,7 +121,7 @@ fn nobody_is_woken_who_does_not_wait() {
 }
 
 #[test]
-fn whoever_waited_last_is_woken() {
+fn the_last_waiter_is_woken() {
     let pipe = Pipe::default();
     let (first, first_waker) = task();
     let (last, last_waker) = task();
@@ -138,7 +138,7 @@ fn whoever_waited_last_is_woken() {
 }
 
 #[test]
-fn the_end_comes_after_what_was_written() {
+fn the_end_comes_after_the_queued_bytes() {
     let pipe = Pipe::default();
     pipe.write(b"last words").unwrap();
     pipe.close_writer();
@@ -173,9 +173,9 @@ fn closing_either_end_wakes_the_other() {
 }
 
 #[test]
-fn dropping_the_hosts_writer_is_the_end_of_file() {
+fn dropping_the_hosts_writer_is_end_of_file() {
     let pipe = Pipe::default();
-    let mut writer = HostWriter::new(pipe.clone());
+    let mut writer = HostWriter(pipe.clone());
     let mut cx = Context::from_waker(Waker::noop());
     assert!(Pin::new(&mut writer).poll_write(&mut cx, b"bye").is_ready());
     drop(writer);
@@ -184,9 +184,9 @@ fn dropping_the_hosts_writer_is_the_end_of_file() {
 }
 
 #[test]
-fn the_hosts_writer_waits_for_room_and_breaks_when_the_guest_is_gone() {
+fn the_hosts_writer_waits_for_room_and_fails_when_the_guest_has_ended() {
     let pipe = Pipe::default();
-    let mut writer = HostWriter::new(pipe.clone());
+    let mut writer = HostWriter(pipe.clone());
     let (host, waker) = task();
     let mut cx = Context::from_waker(&waker);
     let mut write = |bytes: &[u8]| Pin::new(&mut writer).poll_write(&mut cx, bytes);
@@ -201,15 +201,15 @@ fn the_hosts_writer_waits_for_room_and_breaks_when_the_guest_is_gone() {
 
     pipe.close_reader();
     let Poll::Ready(Err(error)) = write(b"a") else {
-        panic!("nobody reads");
+        panic!("the reader is closed");
     };
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
 #[test]
-fn the_hosts_reader_is_never_pending_once_the_guest_is_gone() {
+fn the_hosts_reader_is_never_pending_once_the_guest_has_ended() {
     let pipe = Pipe::default();
-    let mut reader = HostReader::new(pipe.clone());
+    let mut reader = HostReader(pipe.clone());
     let (host, waker) = task();
     let mut cx = Context::from_waker(&waker);
     assert!(host_read(&mut reader, &mut cx, 9).is_pending());
@@ -228,6 +228,6 @@ fn the_hosts_reader_is_never_pending_once_the_guest_is_gone() {
 #[test]
 fn dropping_the_hosts_reader_closes_the_pipe_for_the_guest() {
     let pipe = Pipe::default();
-    drop(HostReader::new(pipe.clone()));
+    drop(HostReader(pipe.clone()));
     assert_eq!(pipe.free(), Err(Closed));
 }

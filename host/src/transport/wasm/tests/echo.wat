@@ -1,4 +1,4 @@
-;; Writes to stdout what it reads from stdin, and returns when that ends.
+;; Copies stdin to stdout, and returns at the end of stdin.
 (component
   (import "wasi:io/error@0.2.0" (instance $error
     (export "error" (type (sub resource)))))
@@ -30,7 +30,7 @@
     (alias outer 1 $output (type $stream))
     (export "get-stdout" (func (result (own $stream))))))
 
-  ;; One page of results, and above it the room for one list: nothing is kept.
+  ;; One page for results, and above it room for one list, which is overwritten.
   (core module $memory
     (memory (export "memory") 2)
     (func (export "realloc") (param i32 i32 i32 i32) (result i32)
@@ -62,7 +62,7 @@
         (if (i32.load8_u (i32.const 0)) (then (return (i32.const 0))))
         (call $write (local.get $stdout)
           (i32.load (i32.const 4)) (i32.load (i32.const 8)) (i32.const 16))
-        ;; Nobody reads any more.
+        ;; The reader has closed.
         (if (i32.load8_u (i32.const 16)) (then (return (i32.const 1))))
         (br $again))
       unreachable))

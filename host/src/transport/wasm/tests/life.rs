@@ -1,4 +1,4 @@
-//! Claims about components that run, and how they end.
+//! Tests of components that run, and of their exits.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::error_kind::ErrorKind;
 
-/// Whether it was woken.
+/// Whether the task was woken.
 #[derive(Default)]
 struct Woken(AtomicBool);
 
@@ -19,7 +19,7 @@ impl Wake for Woken {
     }
 }
 
-/// Polls once, and expects that it goes on.
+/// Polls once, and expects that the component goes on.
 async fn poll_once(launched: &mut Launched) {
     poll_fn(|cx| {
         assert!(launched.process.poll_exit(cx).is_pending());
@@ -29,7 +29,7 @@ async fn poll_once(launched: &mut Launched) {
 }
 
 #[tokio::test]
-async fn what_run_returns_is_the_exit() {
+async fn the_result_of_run_is_the_exit() {
     assert_eq!(exit_of(running("i32.const 0")).await, Exit::Success);
     assert_eq!(
         exit_of(running("i32.const 1")).await,
@@ -38,7 +38,7 @@ async fn what_run_returns_is_the_exit() {
 }
 
 #[tokio::test]
-async fn what_the_guest_exits_with_is_the_exit() {
+async fn the_argument_of_exit_is_the_exit() {
     let exiting = |status: u32| {
         wat(&format!(
             r#"(component
@@ -64,7 +64,7 @@ async fn what_the_guest_exits_with_is_the_exit() {
 }
 
 #[tokio::test]
-async fn a_trap_says_why_and_its_functions_stand_in_stderr() {
+async fn a_trap_has_a_reason_and_writes_its_functions_to_stderr() {
     let component = Component::from_bytes(running("unreachable"));
     let (mut launched, stderr) = try_launch(component).await.unwrap();
     assert_eq!(
@@ -78,6 +78,17 @@ async fn a_trap_says_why_and_its_functions_stand_in_stderr() {
 }
 
 #[tokio::test]
+async fn a_backtrace_shows_readable_names_of_rust_functions() {
+    let name = "_ZN6policy5check17h0123456789abcdefE";
+    let fields = format!(r#"(func ${name} (export "run") (result i32) unreachable)"#);
+    let component = Component::from_bytes(command("", &fields));
+    let (mut launched, stderr) = try_launch(component).await.unwrap();
+    ended(&mut launched).await;
+    let tail = stderr.tail();
+    assert!(tail.ends_with("!policy::check"), "{tail}");
+}
+
+#[tokio::test]
 async fn endless_recursion_is_a_trap() {
     let fields = r#"(func $f (export "run") (result i32) call $f)"#;
     assert_eq!(
@@ -87,7 +98,7 @@ async fn endless_recursion_is_a_trap() {
 }
 
 #[tokio::test]
-async fn a_guest_answers_what_it_is_sent_and_ends_with_its_stdin() {
+async fn a_guest_echoes_its_stdin_and_exits_at_the_end_of_it() {
     let mut launched = launch(echo()).await;
     for round in 0..100_u32 {
         let sent = round.to_le_bytes();
@@ -105,11 +116,11 @@ async fn a_guest_answers_what_it_is_sent_and_ends_with_its_stdin() {
 }
 
 #[tokio::test]
-async fn more_than_the_pipes_hold_gets_through_both() {
+async fn more_than_the_pipes_hold_gets_through_them() {
     let Launched {
         mut stdin,
         mut stdout,
-        mut instance,
+        mut process,
     } = launch(echo()).await;
     let bytes: Vec<u8> = (0..=250).cycle().take(3 << 20).collect();
     let mut received = Vec::new();
@@ -120,7 +131,7 @@ async fn more_than_the_pipes_hold_gets_through_both() {
     let (_, read, exit) = tokio::join!(
         write,
         stdout.read_to_end(&mut received),
-        poll_fn(|cx| instance.poll_exit(cx)),
+        poll_fn(|cx| process.poll_exit(cx)),
     );
     read.unwrap();
     assert_eq!(exit, Exit::Success);
@@ -128,7 +139,7 @@ async fn more_than_the_pipes_hold_gets_through_both() {
 }
 
 #[tokio::test]
-async fn what_was_written_before_the_end_can_be_read_after_it() {
+async fn output_from_before_the_kill_can_be_read_after_it() {
     let mut launched = launch(echo()).await;
     launched.stdin.write_all(b"verdict").await.unwrap();
     poll_once(&mut launched).await;
@@ -142,22 +153,22 @@ async fn what_was_written_before_the_end_can_be_read_after_it() {
 }
 
 #[tokio::test]
-async fn a_guest_whose_output_is_dropped_finds_it_closed() {
+async fn a_guest_whose_stdout_is_dropped_finds_it_closed() {
     let Launched {
         mut stdin,
         stdout,
-        mut instance,
+        mut process,
     } = launch(echo()).await;
     drop(stdout);
-    stdin.write_all(b"anybody there?").await.unwrap();
+    stdin.write_all(b"hello").await.unwrap();
     assert_eq!(
-        poll_fn(|cx| instance.poll_exit(cx)).await,
+        poll_fn(|cx| process.poll_exit(cx)).await,
         Exit::failed(ErrorKind::Crash, "exit status 1")
     );
 }
 
 #[tokio::test]
-async fn a_spinning_guest_lets_the_session_have_its_turn_and_can_be_killed() {
+async fn a_spinning_guest_yields_to_the_session_and_can_be_killed() {
     let mut launched = launch(running("(loop (br 0)) unreachable")).await;
     poll_once(&mut launched).await;
     poll_once(&mut launched).await;
@@ -173,7 +184,7 @@ async fn a_guest_that_never_ran_can_be_killed() {
 }
 
 #[tokio::test]
-async fn killing_wakes_whoever_waits_for_the_end() {
+async fn killing_wakes_the_task_that_waits_for_the_exit() {
     let mut launched = launch(echo()).await;
     let woken = Arc::new(Woken::default());
     let waker = Arc::clone(&woken).into();
@@ -185,21 +196,21 @@ async fn killing_wakes_whoever_waits_for_the_end() {
 }
 
 #[tokio::test]
-async fn dropping_a_guest_ends_its_streams() {
+async fn dropping_a_guest_closes_its_streams() {
     let mut launched = launch(echo()).await;
     poll_once(&mut launched).await;
     let Launched {
         mut stdin,
         mut stdout,
-        instance,
+        process,
     } = launched;
-    drop(instance);
+    drop(process);
     assert_eq!(stdout.read(&mut [0; 9]).await.unwrap(), 0);
     stdin.write_all(b"more").await.unwrap_err();
 }
 
 #[tokio::test]
-async fn a_second_start_takes_the_compiled_code_from_the_cache() {
+async fn a_second_start_loads_the_compiled_code_from_the_cache() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("cache");
     for _ in 0..2 {
@@ -216,6 +227,15 @@ async fn a_second_start_takes_the_compiled_code_from_the_cache() {
 }
 
 #[test]
+fn debug_output_shows_no_bytes() {
+    let text = format!("{:?}", Component::from_bytes([201, 202, 203]));
+    assert!(
+        text.contains("component") && !text.contains("202"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_plugin_is_named_after_its_file() {
     assert_eq!(Component::from_file("/a/policy.wasm").name(), "policy");
     assert_eq!(Component::from_file("/").name(), "/");
@@ -223,7 +243,7 @@ fn a_plugin_is_named_after_its_file() {
 }
 
 #[tokio::test]
-async fn a_guest_that_sleeps_for_ever_waits_and_can_be_killed() {
+async fn a_guest_that_sleeps_forever_can_be_killed() {
     let component = wat(r#"(component
             (import "wasi:io/poll@0.2.0" (instance $poll
                 (export "pollable" (type $pollable (sub resource)))
@@ -252,7 +272,7 @@ async fn a_guest_that_sleeps_for_ever_waits_and_can_be_killed() {
 }
 
 #[tokio::test]
-async fn a_guest_that_looks_around_finds_nothing() {
+async fn a_guest_finds_no_files_environment_or_network() {
     let probe = wat(include_str!("probe.wat"));
     assert_eq!(exit_of(probe).await, Exit::Success);
 }

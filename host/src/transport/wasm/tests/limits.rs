@@ -1,4 +1,4 @@
-//! Claims about components that want too much.
+//! Tests of components that exceed a limit.
 
 use tokio::io::AsyncWriteExt;
 
@@ -31,7 +31,7 @@ async fn a_guest_that_spins_while_it_is_instantiated_exceeds_its_cpu_limit() {
 }
 
 #[tokio::test]
-async fn a_guest_that_grows_for_ever_exceeds_its_memory_limit() {
+async fn a_guest_that_keeps_growing_exceeds_its_memory_limit() {
     let fields = r#"(memory 1) (func (export "run") (result i32)
         (loop (memory.grow (i32.const 1)) drop (br 0)) unreachable)"#;
     let component = Component::from_bytes(command("", fields)).memory_limit(2 << 20);
@@ -46,7 +46,7 @@ async fn a_guest_that_grows_for_ever_exceeds_its_memory_limit() {
 }
 
 #[tokio::test]
-async fn memory_that_a_guest_starts_with_counts() {
+async fn the_initial_memory_of_a_guest_counts() {
     let fields = r#"(memory 1025) (func (export "run") (result i32) i32.const 0)"#;
     assert_eq!(
         exit_of(command("", fields)).await,
@@ -58,7 +58,7 @@ async fn memory_that_a_guest_starts_with_counts() {
 }
 
 #[tokio::test]
-async fn too_much_of_anything_is_named() {
+async fn the_error_names_the_exceeded_limit() {
     let run = r#"(func (export "run") (result i32) i32.const 0)"#;
     let repeated = |part: &str, times| part.repeat(times) + run;
     let instances =
@@ -82,7 +82,7 @@ async fn too_much_of_anything_is_named() {
 }
 
 #[tokio::test]
-async fn streams_cannot_be_opened_without_end() {
+async fn the_number_of_open_streams_is_limited() {
     let import = r#"
         (import "wasi:io/streams@0.2.0" (instance $streams
             (export "input-stream" (type (sub resource)))))
@@ -101,7 +101,7 @@ async fn streams_cannot_be_opened_without_end() {
 }
 
 #[tokio::test]
-async fn handles_cannot_be_made_without_end() {
+async fn the_number_of_handles_is_limited() {
     let component = wat(r#"(component
             (type $thing (resource (rep i32)))
             (core func $new (canon resource.new $thing))
@@ -124,8 +124,8 @@ async fn handles_cannot_be_made_without_end() {
 }
 
 #[tokio::test]
-async fn one_call_cannot_make_the_host_copy_without_end() {
-    // Whatever was read, the guest writes 2 MiB.
+async fn the_bytes_copied_for_one_call_are_limited() {
+    // The guest writes 2 MiB, whatever it has read.
     let greedy = include_str!("echo.wat")
         .replace("(i32.load (i32.const 8))", "(i32.const 0x200000)")
         .replace(r#"(export "memory") 2"#, r#"(export "memory") 40"#);
@@ -142,7 +142,7 @@ async fn one_call_cannot_make_the_host_copy_without_end() {
 }
 
 #[tokio::test]
-async fn one_call_cannot_make_the_host_roll_dice_without_end() {
+async fn the_random_bytes_of_one_call_are_limited() {
     let component = wat(r#"(component
             (import "wasi:random/random@0.2.0" (instance $random
                 (export "get-random-bytes" (func

@@ -1,5 +1,5 @@
-;; Succeeds if there is nothing to be found: no environment, no arguments, no
-;; directories, and no permission to make a socket.
+;; Succeeds if it finds no environment, arguments or directories, and may not create a
+;; socket.
 (component
   (import "wasi:cli/environment@0.2.0" (instance $environment
     (export "get-environment" (func (result (list (tuple string string)))))

@@ -1,4 +1,4 @@
-//! Claims about components that are never run.
+//! Tests of components that are refused before they run.
 
 use super::*;
 use crate::error_kind::ErrorKind;
@@ -42,7 +42,7 @@ async fn an_unknown_function_of_a_known_interface_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_component_that_is_no_command_is_refused() {
+async fn a_component_without_run_is_refused() {
     let error = refusal(wat("(component)")).await;
     assert_eq!(
         error.to_string(),
@@ -52,7 +52,7 @@ async fn a_component_that_is_no_command_is_refused() {
 }
 
 #[tokio::test]
-async fn a_component_that_was_cut_short_is_refused_wherever_it_ends() {
+async fn a_truncated_component_is_refused_wherever_it_ends() {
     let whole = echo();
     for part in 0..64 {
         let error = refusal(whole[..whole.len() * part / 64].to_vec()).await;
@@ -61,11 +61,11 @@ async fn a_component_that_was_cut_short_is_refused_wherever_it_ends() {
 }
 
 #[test]
-fn a_component_that_was_damaged_anywhere_is_refused_at_worst() {
+fn a_damaged_component_compiles_or_is_refused() {
     let engine = engine::engine().unwrap();
     let mut random = 1_u64;
     let mut next = |below: usize| {
-        // Knuth's generator: the same damage at every run.
+        // Knuth's generator, with a fixed seed: the same damage in every run.
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
