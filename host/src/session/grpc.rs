@@ -160,8 +160,6 @@ impl Session for GrpcSession {
         self.registration.session.finish();
     }
 
-    /// Does nothing: the end of the plugin's life ends verdicts and metadata calls, and log
-    /// lines are logged until the plugin exits.
     fn process_exited(&mut self) {
         self.stdin = None;
         // After the exit, only another process could present the ticket.
