@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use admission_proto::LogLevel;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
-use crate::log::LogLevel;
 use crate::plugin::{Core, Plugin, PluginOptions, Services, Settings, start_close};
 use crate::repository::Repository;
 use crate::source::Source;

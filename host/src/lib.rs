@@ -61,13 +61,12 @@ mod source;
 mod transport;
 
 pub use admission_proto::{
-    Code, Detail, HashAlgo, InstanceId, InstanceMetadata, MetadataPage, ObjectRef, Pin, PinError,
-    ServiceUrl, ServiceUrlError, Status,
+    Code, Detail, HashAlgo, InstanceId, InstanceMetadata, LogLevel, MetadataPage, ObjectRef, Pin,
+    PinError, ServiceUrl, ServiceUrlError, Status, Wire,
 };
 pub use error::{CheckError, PluginError};
 pub use error_kind::ErrorKind;
 pub use host::{Host, HostOptions};
-pub use log::LogLevel;
 pub use plugin::{IgnoredInput, MAX_GRACE, Plugin, PluginOptions, PluginState, Promise};
 pub use repository::{
     ListMetadata, MemoryRepository, MetadataFileError, MetadataFuture, Repository,
@@ -75,7 +74,7 @@ pub use repository::{
 #[cfg(feature = "prpc")]
 pub use repository::{PrpcOptions, PrpcRepository, PrpcRepositoryError, TokenError};
 pub use source::Source;
+pub use transport::Exit;
 pub use transport::native::{NativeCommand, guard};
 #[cfg(feature = "wasm")]
 pub use transport::wasm::Component;
-pub use transport::{Exit, Wire};

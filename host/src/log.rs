@@ -1,10 +1,9 @@
 //! Log lines of plugins, as tracing events of the host.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use admission_proto::escape;
+use admission_proto::{LogLevel, escape};
 
 /// Longest line that is logged, in bytes. A longer one is cut.
 pub(crate) const MAX_LINE: usize = 16 << 10;
@@ -14,50 +13,6 @@ const LINES_PER_WINDOW: u32 = 200;
 
 /// For how long lines are counted.
 const WINDOW: Duration = Duration::from_secs(1);
-
-/// Severity of a plugin's log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[expect(clippy::exhaustive_enums, reason = "the reference's four words")]
-pub enum LogLevel {
-    /// For debugging the plugin.
-    Debug,
-    /// Information.
-    #[default]
-    Info,
-    /// Something unexpected; the plugin goes on.
-    Warning,
-    /// Something failed.
-    Error,
-}
-
-impl LogLevel {
-    /// Returns its name on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-
-    /// Parses a severity as the reference does: an unknown one is info.
-    pub(crate) fn from_severity(word: &str) -> Self {
-        match word {
-            "debug" => Self::Debug,
-            "warning" => Self::Warning,
-            "error" => Self::Error,
-            _ => Self::Info,
-        }
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// Logs one plugin's lines: escaped, cut, and limited in rate.
 #[derive(Debug)]
@@ -157,20 +112,6 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_unknown_severity_is_info() {
-        assert_eq!(LogLevel::from_severity("fatal"), LogLevel::Info);
-        assert_eq!(LogLevel::from_severity(""), LogLevel::Info);
-        for level in [
-            LogLevel::Debug,
-            LogLevel::Info,
-            LogLevel::Warning,
-            LogLevel::Error,
-        ] {
-            assert_eq!(LogLevel::from_severity(level.as_str()), level);
-        }
-    }
 
     #[test]
     fn a_line_is_cut_between_characters() {

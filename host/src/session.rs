@@ -8,13 +8,12 @@ pub(crate) mod stdio;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use admission_proto::Status;
 use admission_proto::wire::PROTOCOL_VERSION;
 use admission_proto::wire::plugin::Admission;
+use admission_proto::{LogLevel, Status};
 
 pub(crate) use self::listing::bound_status;
 use crate::error_kind::ErrorKind;
-use crate::log::LogLevel;
 use crate::repository::{ListMetadata, MetadataPage};
 
 /// How long the end of a plugin's output and its exit wait for each other, whichever is

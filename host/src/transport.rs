@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use admission_proto::Wire;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -42,17 +43,6 @@ pub(crate) trait Launcher: Send + Sync {
     fn wire(&self) -> Wire {
         Wire::Stdio
     }
-}
-
-/// The wire between a plugin and its host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Wire {
-    /// Frames over the plugin's stdin and stdout, as `docs/protocol.md` defines them.
-    #[default]
-    Stdio,
-    /// gRPC over a local port: the wire of the reference, for plugins built for `cipd`.
-    Grpc,
 }
 
 /// A plugin that was started.

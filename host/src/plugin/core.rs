@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use admission_proto::LogLevel;
 use admission_proto::frame::HOST_LIMIT;
 use admission_proto::wire::PROTOCOL_VERSION;
 use admission_proto::wire::stdio::Hello;
@@ -12,7 +13,6 @@ use tokio::runtime::Handle;
 use super::PluginOptions;
 use super::life::Life;
 use crate::error::{Failure, PluginError};
-use crate::log::LogLevel;
 use crate::repository::Repository;
 #[cfg(feature = "grpc")]
 use crate::session::grpc::Server;

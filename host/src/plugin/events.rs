@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use admission_proto::{Code, Status};
+use admission_proto::{Code, LogLevel, Status};
 
 use super::check_cache::{CheckId, Taken};
 use super::core::Core;
 use super::promise::Outcome;
 use crate::error::CheckError;
-use crate::log::{LogLevel, PluginLog};
+use crate::log::PluginLog;
 use crate::session::{SessionEvents, bound_status};
 
 /// Longest message of a status that a cached promise keeps, in bytes.

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use admission_proto::Wire;
 use tokio_util::sync::CancellationToken;
 
 use super::close::grace_over;
@@ -16,7 +17,7 @@ use crate::session::grpc::GrpcSession;
 use crate::session::stdio::StdioSession;
 use crate::session::{Session, SessionEvents};
 use crate::transport::stderr::StderrLog;
-use crate::transport::{LaunchError, Launched, Wire};
+use crate::transport::{LaunchError, Launched};
 
 /// Launches the plugin and opens the session.
 ///

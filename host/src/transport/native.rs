@@ -13,12 +13,13 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Once};
 
+use admission_proto::Wire;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::stderr::StderrLog;
-use super::{LaunchError, Launched, Launcher, Wire};
+use super::{LaunchError, Launched, Launcher};
 pub(crate) use guarded::GuardCommand;
 
 /// Variables of the host's environment that every plugin gets: enough to find programs and

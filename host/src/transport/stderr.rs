@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use admission_proto::escape;
+use admission_proto::{LogLevel, escape};
 
-use crate::log::{LogLevel, MAX_LINE, PluginLog};
+use crate::log::{MAX_LINE, PluginLog};
 
 /// How much of the end is kept, in bytes.
 const MAX_TAIL: usize = 64 << 10;

@@ -8,15 +8,14 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::log::LogLevel;
 use crate::plugin::PluginOptions;
 use crate::plugin::core::{Services, Settings};
 use crate::repository::MetadataFuture;
 use crate::session::Event;
 use crate::transport::stderr::StderrLog;
 use crate::transport::{LaunchError, Launched, Launcher};
-use admission_proto::InstanceMetadata;
 use admission_proto::wire::plugin::Admission;
+use admission_proto::{InstanceMetadata, LogLevel};
 
 const SERVICE: &str = "https://example.com";
 

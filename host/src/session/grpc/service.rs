@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use admission_grpc::admissions_server::{self, Admissions, AdmissionsServer};
 use admission_grpc::host_server::{self, Host, HostServer};
+use admission_proto::LogLevel;
 use admission_proto::wire::plugin::{
     ListAdmissionsRequest, ListMetadataRequest, ListMetadataResponse, LogRequest,
     ResolveAdmissionRequest,
@@ -21,7 +22,6 @@ use tonic::{Request, Response, Status};
 use super::authentication::{Peer, PluginConnection};
 use super::request::RequestBody;
 use super::shared::{AdmissionStream, UnwrittenReply};
-use crate::log::LogLevel;
 
 type HttpResponse = hyper::Response<Body>;
 type HttpFuture = BoxFuture<'static, Result<HttpResponse, Infallible>>;
@@ -97,7 +97,7 @@ fn count_until_read(mut response: HttpResponse) -> HttpResponse {
 impl Host for PluginConnection {
     async fn log(&self, request: Request<LogRequest>) -> Result<Response<()>, Status> {
         let LogRequest { severity, message } = request.into_inner();
-        let level = LogLevel::from_severity(&severity);
+        let level = LogLevel::from_wire(&severity);
         self.session.log(level, &message);
         Ok(Response::new(()))
     }

@@ -12,13 +12,12 @@ use std::task::{Context, Poll};
 
 use admission_proto::wire::plugin::{Admission, ListMetadataRequest, ListMetadataResponse};
 use admission_proto::wire::{Message as _, PROTOCOL_VERSION};
-use admission_proto::{Code, Status};
+use admission_proto::{Code, LogLevel, Status};
 use futures_util::Stream;
 use futures_util::task::AtomicWaker;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::log::LogLevel;
 use crate::session::{Event, MetadataCall, SessionError, SessionEvents, listing};
 
 /// Admissions that are queued for the stream. Further checks stay in the check cache, which

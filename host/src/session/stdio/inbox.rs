@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use admission_proto::frame;
 use admission_proto::quote_bytes;
 use admission_proto::wire::stdio::{PluginFrame, plugin_frame};
+use admission_proto::{LogLevel, frame};
 use bytes::BytesMut;
 
 use crate::error_kind::ErrorKind;
-use crate::log::LogLevel;
 use crate::session::{Event, MetadataCall, SessionError, SessionEvents, listing};
 
 /// Decodes frames, applies verdicts and log lines, and turns the others into events.
@@ -126,7 +125,7 @@ impl Inbox {
         let connected = self.accepts == Accepts::Verdicts;
         match frame {
             Frame::Log(log) => {
-                let level = LogLevel::from_severity(&log.severity);
+                let level = LogLevel::from_wire(&log.severity);
                 self.events.log(level, &log.message);
             }
             Frame::ListAdmissions(_) if connected => {

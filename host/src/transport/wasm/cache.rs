@@ -8,7 +8,6 @@
     reason = "this file maintains the folder that the embedder has named"
 )]
 
-use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write as _};
@@ -17,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use admission_proto::hex;
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -100,7 +100,7 @@ impl Cache {
             .tempfile_in(&self.folder)?;
         file.write_all(code)?;
         file.as_file().sync_data()?;
-        let name = format!("{key}{}{SUFFIX}", hex(&Sha256::digest(code)));
+        let name = format!("{key}{}{SUFFIX}", hex::encode(&Sha256::digest(code)));
         file.persist(self.folder.join(name))?;
         Ok(())
     }
@@ -173,7 +173,7 @@ fn key(engine: &Engine, bytes: &[u8]) -> String {
         .hash(&mut compatibility);
     format!(
         "{}-{:016x}-",
-        hex(&Sha256::digest(bytes)),
+        hex::encode(&Sha256::digest(bytes)),
         compatibility.finish()
     )
 }
@@ -185,7 +185,7 @@ fn load_file(engine: &Engine, path: &Path) -> Result<Component, String> {
         return Err("not a regular file of this user".into());
     }
     let file = File::open(path).map_err(unreadable)?;
-    let digest = hex(&digest_of(&file).map_err(unreadable)?);
+    let digest = hex::encode(&digest_of(&file).map_err(unreadable)?);
     if !name_of(path)
         .strip_suffix(SUFFIX)
         .is_some_and(|name| name.ends_with(&digest))
@@ -213,13 +213,6 @@ fn digest_of(mut file: &File) -> io::Result<[u8; 32]> {
         }
         hash.update(&piece[..len]);
     }
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().fold(String::new(), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("a string takes it");
-        out
-    })
 }
 
 fn name_of(path: &Path) -> &str {
