@@ -3,7 +3,7 @@
 use admission_grpc::TICKET;
 use admission_grpc::host_client::HostClient;
 use admission_proto::wire::plugin::LogRequest;
-use conformance::{GRACE, Plugin, error_of, host, pin};
+use conformance::{GRACE, error_of, host, pin};
 use tonic::Code;
 
 use crate::{handshake, peer, report};

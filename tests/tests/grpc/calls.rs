@@ -5,7 +5,7 @@ use admission_host::{
 };
 use conformance::logs::Lines;
 use conformance::repositories::{Counted, Failing, Stuck};
-use conformance::{GRACE, Plugin, Status, error_of, eventually, host, host_with, options, pin};
+use conformance::{GRACE, Status, error_of, eventually, host, host_with, options, pin};
 use futures_util::future::join_all;
 use tracing::Level;
 

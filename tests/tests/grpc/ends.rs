@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use admission_host::{ErrorKind, Exit, PluginOptions, PluginState};
 use conformance::logs::Lines;
 use conformance::repositories::Stuck;
-use conformance::{GRACE, Plugin, error_of, eventually, host, host_with, pin};
+use conformance::{GRACE, error_of, eventually, host, host_with, pin};
 
 use crate::peer;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use admission_host::{ErrorKind, Exit, PluginState};
-use conformance::{GRACE, Plugin, error_of, eventually, host, pin};
+use conformance::{GRACE, error_of, eventually, host, pin};
 use futures_util::future::join_all;
 use rustix::net::{self, Shutdown};
 use rustix::process::{self, PidfdFlags, PidfdGetfdFlags};
