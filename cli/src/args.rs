@@ -6,13 +6,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use admission_host::{Pin, Wire};
+use admission_proto::ServiceUrl;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::plugin::COMPONENT_OPTIONS;
 pub(crate) use self::plugin::{CommandArgs, ComponentArgs, PluginArgs, Timeout, Variable};
 use crate::platform::Platform;
-use crate::service_url::ServiceUrl;
 
 const AFTER_HELP: &str = "\
 Exit status: 0 if every pin was admitted, 1 if some were denied, 2 if anything failed; 130 after

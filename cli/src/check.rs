@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use admission_host::{ErrorKind, Exit, Host, HostOptions, Pin, Plugin, PluginState};
-use admission_proto::escape;
+use admission_proto::{ServiceUrl, escape};
 use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _};
 use indicatif::ProgressBar;
@@ -24,7 +24,6 @@ use crate::input::Inputs;
 use crate::output::{CheckedPin, Columns, Outcome, Printer};
 use crate::plugin::{ConfiguredPlugin, start_runtime};
 use crate::repository;
-use crate::service_url::ServiceUrl;
 use crate::signals::Signals;
 use crate::summary::Summary;
 use crate::terminal::Terminal;

@@ -13,12 +13,11 @@ use std::iter;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use admission_proto::quote;
+use admission_proto::{ServiceUrl, quote};
 use anyhow::{Context as _, anyhow, bail};
 
 use self::text_format::AdmissionPlugin;
 use crate::error::UserError;
-use crate::service_url::ServiceUrl;
 
 /// The variable that holds the plugin's command line, as a JSON list of strings.
 const PLUGIN: &str = "CIPD_ADMISSION_PLUGIN";

@@ -7,6 +7,7 @@ mod resolved;
 use std::path::PathBuf;
 
 use admission_host::Pin;
+use admission_proto::ServiceUrl;
 use anyhow::bail;
 
 use self::ensure::EnsureFile;
@@ -15,7 +16,6 @@ use self::resolved::ResolvedVersions;
 use crate::args::PinArgs;
 use crate::error::UserError;
 use crate::platform::Platform;
-use crate::service_url::ServiceUrl;
 
 /// All pins to check, and the services that they belong to.
 #[derive(Debug)]

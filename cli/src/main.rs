@@ -15,7 +15,6 @@ mod output;
 mod platform;
 mod plugin;
 mod repository;
-mod service_url;
 mod signals;
 mod summary;
 mod terminal;

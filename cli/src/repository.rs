@@ -10,11 +10,11 @@ use admission_host::{
     Code, ListMetadata, MemoryRepository, MetadataFuture, PrpcOptions, PrpcRepository, Repository,
     Status,
 };
+use admission_proto::ServiceUrl;
 use anyhow::Context as _;
 use tracing::warn;
 
 use crate::args::{MetadataArgs, Timeout};
-use crate::service_url::ServiceUrl;
 use crate::token;
 
 /// Longest time that a metadata call may take.

@@ -5,14 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use admission_host::Pin;
-use admission_proto::{HashMode, ObjectRef, quote, validate_package_name, validate_version};
+use admission_proto::{
+    HashMode, ObjectRef, ServiceUrl, quote, validate_package_name, validate_version,
+};
 use anyhow::{anyhow, bail};
 
 use super::lines::{Lines, shown};
 use super::resolved::ResolvedVersions;
 use crate::error::UserError;
 use crate::platform::{Expansion, Platform};
-use crate::service_url::ServiceUrl;
 
 /// The content of an ensure file for one platform.
 #[derive(Debug)]
