@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use admission_proto::{LogLevel, escape};
 
-pub use admission_proto::LogLevel;
-
 /// Longest line that is logged, in bytes. A longer one is cut.
 pub(crate) const MAX_LINE: usize = 16 << 10;
 
