@@ -117,7 +117,11 @@ impl Inputs {
             url.clone().unwrap_or_else(|| default.clone())
         };
         let url = url_of(first);
-        let Some(other) = self.services.iter().find(|file| url_of(file) != url) else {
+        let Some(other) = self
+            .services
+            .iter()
+            .find(|file| !url_of(file).is_same_service(&url))
+        else {
             return Ok(url);
         };
         let (file, other_file) = (shown(&first.0), shown(&other.0));
