@@ -72,8 +72,6 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use admission_host::{Pin, Status};
 
     use super::*;
@@ -91,17 +89,11 @@ mod tests {
     }
 
     fn denied() -> Result<(), CheckError> {
-        Err(CheckError::Denied {
-            plugin: "policy".into(),
-            status: Arc::new(Status::denied("no")),
-        })
+        Err(CheckError::from_status("policy", Status::denied("no")))
     }
 
     fn timed_out() -> Result<(), CheckError> {
-        Err(CheckError::TimedOut {
-            plugin: "policy".into(),
-            after: Duration::from_secs(60),
-        })
+        Err(CheckError::timed_out("policy", Duration::from_secs(60)))
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::transport::{Exit, LaunchError};
 pub enum CheckError {
     /// The plugin decided that the pin must not be deployed: `FAILED_PRECONDITION`.
     #[error("{}", escape(&status.message))]
+    #[non_exhaustive]
     Denied {
         /// Name of the plugin.
         plugin: Arc<str>,
@@ -25,6 +26,7 @@ pub enum CheckError {
     },
     /// The plugin could not decide: any other status but OK.
     #[error("{}", escape(&status.message))]
+    #[non_exhaustive]
     PolicyError {
         /// Name of the plugin.
         plugin: Arc<str>,
@@ -33,12 +35,14 @@ pub enum CheckError {
     },
     /// The plugin was closed before it settled the check.
     #[error("the admission plugin is terminating")]
+    #[non_exhaustive]
     Aborted {
         /// Name of the plugin.
         plugin: Arc<str>,
     },
     /// The plugin did not settle the check in time.
     #[error("the admission plugin did not answer within {}s", after.as_secs_f64())]
+    #[non_exhaustive]
     TimedOut {
         /// Name of the plugin.
         plugin: Arc<str>,
@@ -47,6 +51,7 @@ pub enum CheckError {
     },
     /// Too many checks are pending.
     #[error("too many admission checks are pending: {pending}")]
+    #[non_exhaustive]
     Overloaded {
         /// Name of the plugin.
         plugin: Arc<str>,

@@ -129,7 +129,6 @@ impl Repository for ClientRepository {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use admission_sdk::Detail;
@@ -142,43 +141,29 @@ mod tests {
             type_url: "type.example.com/detail".into(),
             value: vec![0, 159, 255],
         };
-        let plugin: Arc<str> = "policy".into();
-        let denial = Arc::new(Status::denied("no\n\u{1b}[2J").with_detail(detail));
-        let denied = CheckError::Denied {
-            plugin: Arc::clone(&plugin),
-            status: Arc::clone(&denial),
-        };
-        assert_eq!(to_status(&denied), *denial);
-        let odd = Arc::new(Status::new(Code::from(12345), ""));
-        let policy_error = CheckError::PolicyError {
-            plugin,
-            status: Arc::clone(&odd),
-        };
-        assert_eq!(to_status(&policy_error), *odd);
+        let denial = Status::denied("no\n\u{1b}[2J").with_detail(detail);
+        let odd = Status::new(Code::from(12345), "");
+        for status in [denial, odd] {
+            let error = CheckError::from_status("policy", status.clone());
+            assert_eq!(to_status(&error), status);
+        }
     }
 
     #[test]
     fn the_status_of_a_failure_has_its_kind_and_its_text() {
-        let plugin: Arc<str> = "policy".into();
         let failures = [
             (
-                CheckError::TimedOut {
-                    plugin: Arc::clone(&plugin),
-                    after: Duration::from_millis(1500),
-                },
+                CheckError::timed_out("policy", Duration::from_millis(1500)),
                 Code::DEADLINE_EXCEEDED,
                 "timeout: the admission plugin did not answer within 1.5s",
             ),
             (
-                CheckError::Overloaded {
-                    plugin: Arc::clone(&plugin),
-                    pending: 7,
-                },
+                CheckError::overloaded("policy", 7),
                 Code::RESOURCE_EXHAUSTED,
                 "overload: too many admission checks are pending: 7",
             ),
             (
-                CheckError::Aborted { plugin },
+                CheckError::aborted("policy"),
                 Code::CANCELLED,
                 "aborted: the admission plugin is terminating",
             ),

@@ -71,7 +71,6 @@ fn utf16(c: char) -> impl Iterator<Item = u16> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use admission_host::{CheckError, Pin, Status};
@@ -92,10 +91,8 @@ mod tests {
     }
 
     fn policy_error(code: i32, message: &str) -> Result<(), CheckError> {
-        Err(CheckError::PolicyError {
-            plugin: "policy".into(),
-            status: Arc::new(Status::new(code.into(), message)),
-        })
+        let status = Status::new(code.into(), message);
+        Err(CheckError::from_status("policy", status))
     }
 
     #[test]
@@ -120,9 +117,7 @@ mod tests {
 
     #[test]
     fn an_error_without_a_status_has_no_code() {
-        let aborted = line(Err(CheckError::Aborted {
-            plugin: "policy".into(),
-        }));
+        let aborted = line(Err(CheckError::aborted("policy")));
         assert!(aborted.contains(
             r#""kind":"aborted","code":null,"message":"the admission plugin is terminating""#
         ));

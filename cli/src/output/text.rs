@@ -69,7 +69,6 @@ fn one_line(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use admission_host::{CheckError, Status};
@@ -97,10 +96,7 @@ mod tests {
     }
 
     fn denied(message: &str) -> Result<(), CheckError> {
-        Err(CheckError::Denied {
-            plugin: "policy".into(),
-            status: Arc::new(Status::denied(message)),
-        })
+        Err(CheckError::from_status("policy", Status::denied(message)))
     }
 
     #[test]
