@@ -49,7 +49,7 @@ struct Pending {
     has_calls: bool,
 }
 
-/// What a check asks.
+/// The question of a check.
 #[derive(Clone)]
 pub(crate) struct Question {
     pub(crate) pin: Pin,
@@ -194,8 +194,8 @@ impl CheckCache {
         Some(check.asked)
     }
 
-    /// Returns what a check asks for which the plugin makes a metadata call, if the check
-    /// is in flight. When it is settled, it will be among the `ended_callers`.
+    /// Notes that the plugin makes a metadata call for a check. Returns the question of the
+    /// check if it is in flight. When it is settled, `ended_callers` contains it.
     pub(crate) fn register_call(&mut self, id: CheckId) -> Option<Question> {
         let check = self.in_flight(id)?;
         check.has_calls = true;

@@ -25,7 +25,7 @@ pub(super) const FAILURE: &str = "admission_host::end";
 /// Checks that may be pending at once. A further one fails at once.
 const MAX_PENDING: usize = 1_000_000;
 
-/// One plugin: its life, and what it takes to run it.
+/// One plugin: its life, and everything needed to run it.
 pub(crate) struct Core {
     pub(super) name: Arc<str>,
     pub(super) options: PluginOptions,

@@ -36,7 +36,7 @@ pub enum MetadataFileError {
         line: usize,
         /// Column at which parsing stopped, from 1.
         column: usize,
-        /// What is wrong there.
+        /// The error there.
         source: Box<dyn Error + Send + Sync>,
     },
 }

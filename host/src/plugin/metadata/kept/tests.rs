@@ -21,7 +21,7 @@ impl Fixture {
     fn open(&self, package: &str, entries: &[usize]) -> Listing {
         let entries = entries.iter().map(|&size| {
             let mut entry = InstanceMetadata::default();
-            // What it holds, not what it says: room that is never touched costs nothing.
+            // Only the capacity counts: untouched memory costs nothing.
             entry.value = Vec::with_capacity(size * MIB);
             entry
         });
@@ -56,7 +56,7 @@ impl Fixture {
     }
 }
 
-/// A call that goes on at a place.
+/// A call for the entries from a place on.
 #[derive(Clone, Copy)]
 struct Call {
     place: Place,
@@ -137,7 +137,7 @@ fn the_beginning_of_a_listing_that_is_too_large_is_kept() {
     let page = fixture.page("a", &call).expect("kept");
     let next = fixture.next(&page, check(1)).expect("there is more");
     assert!(fixture.page("a", &next).is_none());
-    // Nothing at all of an entry that is too large alone.
+    // An entry that is too large by itself is not kept.
     let mut fixture = Fixture::new();
     let listing = fixture.open("a", &[1, 33]);
     fixture.kept.keep(listing, 1, Some(check(1)));
