@@ -1,48 +1,22 @@
-//! Cargo, as the tasks use it.
+//! Runs cargo and finds what it has built.
 
-use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::{env, io};
 
-use anyhow::{Context as _, bail};
-use serde::Deserialize;
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
 
-/// The cargo that runs this program, and the workspace that it is part of.
+/// The cargo that runs this program, and a workspace to run it on.
 pub(crate) struct Cargo {
     program: OsString,
-    workspace: Workspace,
-}
-
-/// What is of use here in the output of `cargo metadata`.
-#[derive(Deserialize)]
-struct Workspace {
-    workspace_root: PathBuf,
-    target_directory: PathBuf,
-}
-
-/// What is of use here in a message of `cargo build`.
-#[derive(Deserialize)]
-struct Artifact {
-    reason: String,
-    target: Option<Target>,
-    profile: Option<Profile>,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Profile {
-    test: bool,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
-    kind: Vec<String>,
+    root: PathBuf,
+    target: PathBuf,
 }
 
 impl Cargo {
-    /// Finds cargo and the workspace by what cargo says in the environment.
+    /// Finds cargo and the workspace from the environment that cargo sets.
     ///
     /// # Errors
     ///
@@ -53,40 +27,48 @@ impl Cargo {
         else {
             bail!("run this as `cargo xtask`");
         };
-        let asked = Command::new(&program)
-            .args([
-                "metadata",
-                "--format-version=1",
-                "--no-deps",
-                "--manifest-path",
-            ])
-            .arg(Path::new(&xtask).join("Cargo.toml"))
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot run cargo")?;
-        if !asked.status.success() {
-            bail!("cargo metadata failed: {}", asked.status);
+        let mut metadata = Command::new(&program);
+        metadata
+            .args(["metadata", "--format-version=1", "--no-deps"])
+            .arg("--manifest-path")
+            .arg(Path::new(&xtask).join("Cargo.toml"));
+        let metadata = output(&mut metadata)?;
+        let metadata: Value =
+            serde_json::from_slice(&metadata).context("cannot parse the output of cargo")?;
+        let path = |field: &str| {
+            let path = metadata[field].as_str().map(PathBuf::from);
+            path.with_context(|| format!("cargo metadata printed no {field}"))
+        };
+        Ok(Self {
+            root: path("workspace_root")?,
+            target: path("target_directory")?,
+            program,
+        })
+    }
+
+    /// Returns the same cargo for the workspace in `root`, which is built in `target`.
+    pub(crate) fn in_workspace(&self, root: PathBuf, target: PathBuf) -> Self {
+        Self {
+            program: self.program.clone(),
+            root,
+            target,
         }
-        let workspace = serde_json::from_slice(&asked.stdout)
-            .context("cannot read what cargo metadata says")?;
-        Ok(Self { program, workspace })
     }
 
-    /// Returns the folder of the workspace.
+    /// Returns the root folder of the workspace.
     pub(crate) fn root(&self) -> &Path {
-        &self.workspace.workspace_root
+        &self.root
     }
 
-    /// Returns the folder of everything that is built.
+    /// Returns the target folder of the workspace.
     pub(crate) fn target_folder(&self) -> &Path {
-        &self.workspace.target_directory
+        &self.target
     }
 
-    /// Prepares `cargo <subcommand>` for the workspace, wherever this program was started.
-    pub(crate) fn command(&self, subcommand: &str) -> Command {
+    /// Prepares a cargo command for the workspace: a subcommand and arguments without spaces.
+    pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(&self.program);
-        // What cargo says of this program would pass for a change of the environment, for
-        // which build scripts that look at it would build anew.
+        // Cargo sets these for this program. Build scripts that watch them would run again.
         for (name, _) in env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") {
                 command.env_remove(name);
@@ -94,117 +76,108 @@ impl Cargo {
         }
         command
             .env_remove("CARGO_MANIFEST_DIR")
-            .arg(subcommand)
-            .arg("--manifest-path")
-            .arg(self.root().join("Cargo.toml"));
+            .env("CARGO_TARGET_DIR", &self.target)
+            .current_dir(&self.root)
+            .args(words.split_whitespace());
         command
     }
 
-    /// Runs a command that was prepared, and shows what it prints.
+    /// Builds the binary `name` in release mode and returns its path.
+    ///
+    /// Builds with the features of the whole workspace: with others, the engine would be
+    /// compiled once more.
     ///
     /// # Errors
     ///
-    /// If it fails; what it had to say, it has said.
-    pub(crate) fn run(&self, command: &mut Command) -> anyhow::Result<()> {
-        let status = command.status().context("cannot run cargo")?;
-        if !status.success() {
-            bail!("cargo failed: {status}");
-        }
-        Ok(())
-    }
-
-    /// Builds the binary `name` in release mode and returns where it is.
-    ///
-    /// All of them are built with the features that the whole workspace chooses: with
-    /// others, the engine would be compiled once more.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be built.
+    /// If the build fails.
     pub(crate) fn build(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let mut command = self.command("build");
-        command.args(["--release", "--workspace", "--bin", name]);
-        let [built] = Self::built(command, [name])?;
-        Ok(built)
+        let command = self.command(&format!("build --release --workspace --bin {name}"));
+        Built::run(command)?.binary(name)
     }
 
-    /// Builds the binary `name` of the package of that name as a component, in release
-    /// mode, and returns where it is.
+    /// Builds the binary `name` of the package `name` as a component, in release mode, and
+    /// returns its path.
     ///
     /// # Errors
     ///
-    /// If it cannot be built.
+    /// If the build fails.
     pub(crate) fn build_component(&self, name: &str, target: &str) -> anyhow::Result<PathBuf> {
-        let mut command = self.command("build");
-        command.args(["--release", "--package", name, "--bin", name]);
-        command.args(["--target", target]);
-        let [built] = Self::built(command, [name])?;
-        Ok(built)
+        let words = format!("build --release --package {name} --bin {name} --target {target}");
+        Built::run(self.command(&words))?.binary(name)
     }
 
-    /// Builds everything as the tests need it and returns where these binaries are.
+    /// Builds the tests of the workspace and its binaries.
     ///
-    /// A build of a binary alone would choose other features of some libraries, and
-    /// compile the engine once more.
+    /// A build of a binary alone would choose other features of some libraries and compile
+    /// the engine once more.
     ///
     /// # Errors
     ///
-    /// If it cannot be built.
-    pub(crate) fn build_with_tests<const N: usize>(
-        &self,
-        names: [&str; N],
-    ) -> anyhow::Result<[PathBuf; N]> {
-        let mut command = self.command("test");
-        command.args(["--workspace", "--no-run"]);
-        Self::built(command, names)
-    }
-
-    /// Runs a command that builds, and returns where it has put these binaries.
-    fn built<const N: usize>(
-        mut command: Command,
-        names: [&str; N],
-    ) -> anyhow::Result<[PathBuf; N]> {
-        let built = command
-            .args(["--locked", "--message-format=json-render-diagnostics"])
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot run cargo")?;
-        if !built.status.success() {
-            bail!("cannot build {}: {}", names.join(" and "), built.status);
-        }
-        let mut found = names.map(|_| None);
-        for message in built.stdout.split(|&byte| byte == b'\n') {
-            if message.is_empty() {
-                continue;
-            }
-            let artifact: Artifact =
-                serde_json::from_slice(message).context("cannot read what cargo build says")?;
-            if let Some(place) = names.iter().position(|name| artifact.is_binary(name)) {
-                found[place] = artifact.executable;
-            }
-        }
-        for (name, found) in names.iter().zip(&found) {
-            if found.is_none() {
-                bail!("cargo built {name} and did not say where");
-            }
-        }
-        Ok(found.map(|path| path.expect("each was found")))
+    /// If the build fails.
+    pub(crate) fn build_tests(&self) -> anyhow::Result<Built> {
+        Built::run(self.command("test --workspace --no-run"))
     }
 }
 
-impl Artifact {
-    fn is_binary(&self, name: &str) -> bool {
-        let is_test = self.profile.as_ref().is_some_and(|profile| profile.test);
-        let is_target = self
-            .target
-            .as_ref()
-            .is_some_and(|target| target.is_binary(name));
-        self.reason == "compiler-artifact" && is_target && !is_test
+/// The messages of a build.
+pub(crate) struct Built(Vec<Value>);
+
+impl Built {
+    fn run(mut command: Command) -> anyhow::Result<Self> {
+        let messages =
+            output(command.args(["--locked", "--message-format=json-render-diagnostics"]))?;
+        let messages = serde_json::Deserializer::from_slice(&messages).into_iter();
+        let messages = messages.collect::<Result<_, _>>();
+        Ok(Self(messages.context("cannot parse the output of cargo")?))
+    }
+
+    /// Returns the path of the binary `name`.
+    ///
+    /// # Errors
+    ///
+    /// If the build was not a build of that binary.
+    pub(crate) fn binary(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.0.iter().find_map(|message| {
+            let target = &message["target"];
+            let is_binary = target["name"] == name && target["kind"][0] == "bin";
+            let is_test = message["profile"]["test"] == true;
+            let path = message["executable"].as_str()?;
+            (is_binary && !is_test).then(|| path.into())
+        });
+        path.with_context(|| format!("cargo printed no path of {name}"))
     }
 }
 
-impl Target {
-    fn is_binary(&self, name: &str) -> bool {
-        self.name == name && self.kind.iter().any(|kind| kind == "bin")
-    }
+/// Runs a command and shows its output.
+///
+/// # Errors
+///
+/// If the command fails.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status();
+    check(command, status)
+}
+
+/// Runs a command and returns what it prints to stdout. Its stderr is shown.
+///
+/// # Errors
+///
+/// If the command fails.
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let mut stdout = Vec::new();
+    let result = command.stderr(Stdio::inherit()).output();
+    let status = result.map(|output| {
+        stdout = output.stdout;
+        output.status
+    });
+    check(command, status)?;
+    Ok(stdout)
+}
+
+fn check(command: &Command, status: io::Result<ExitStatus>) -> anyhow::Result<()> {
+    let program = Path::new(command.get_program());
+    let name = program.file_stem().unwrap_or_default().display();
+    let status = status.with_context(|| format!("cannot run {name}"))?;
+    ensure!(status.success(), "{name} failed: {status}");
+    Ok(())
 }

@@ -1,23 +1,24 @@
-//! What a developer and CI run: `cargo xtask demo`, `test`, `soak`, `churn` and `bench`.
+//! Tasks of developers and CI: `cargo xtask demo`, `test`, `ci`, `nightly` and others.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
     reason = "this is a program for developers: it reads the environment, moves files and prints"
 )]
 
+mod bench;
 mod cargo;
 mod demo;
+mod parts;
 mod wasm_target;
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
 use crate::cargo::Cargo;
 
-/// What a developer and CI run.
+/// Tasks of developers and CI.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Cli {
@@ -27,32 +28,35 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measures how fast checks are answered in each mode.
-    Bench {
-        /// Arguments of the measurement; `--help` lists them.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
-    /// Launches and closes plugins, kills hosts, and looks for what is left of them.
+    /// Measures the speed of checks in each mode.
+    Bench(Bench),
+    /// Launches and closes plugins, kills hosts, and fails if a process or descriptor is left.
     Churn {
-        /// How often to launch and close a plugin in each mode.
+        /// Launches of a plugin in each mode.
         #[arg(long, default_value_t = 1_000)]
         cycles: u32,
-        /// How many runs of `admit check` to kill, while launching, running and closing.
+        /// Runs of `admit check` to kill, while launching, running and closing.
         #[arg(long, default_value_t = 201)]
         kills: u32,
     },
-    /// Shows one policy, built as a program and as a WASI component, judging the same pins.
+    /// Runs everything that must pass before a change is merged.
+    Ci {
+        /// Parts to run; all if none is named.
+        parts: Vec<String>,
+    },
+    /// Runs one policy, built as a program and as a WASI component, on the same pins.
     Demo,
-    /// Runs plugins at full rate, ends them in every way, and looks for what is lost.
+    /// Runs the tests that take hours, and prints a summary.
+    Nightly(Nightly),
+    /// Runs plugins at full rate, ends them in every way, and fails if a verdict is lost.
     Soak {
-        /// How long to run, in minutes.
+        /// Duration in minutes.
         #[arg(long, default_value_t = 1.0, conflicts_with = "seconds")]
         minutes: f64,
-        /// How long to run, in seconds.
+        /// Duration in seconds.
         #[arg(long)]
         seconds: Option<u32>,
-        /// Repeats the dice of a run before, which has printed them.
+        /// Seed of an earlier run, to repeat its random choices.
         #[arg(long)]
         seed: Option<u64>,
     },
@@ -68,12 +72,52 @@ enum Task {
     },
 }
 
+#[derive(clap::Args)]
+struct Bench {
+    /// Older commit to compare with: both are built and run in turns. Fails if a median is
+    /// more than 5 % worse and outside of the older commit's quartiles.
+    #[arg(long, value_name = "COMMIT")]
+    against: Option<String>,
+    /// Measurements of each mode.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Checks that are requested at once.
+    #[arg(long)]
+    checks: Option<u32>,
+    /// Checks that are requested one after the other.
+    #[arg(long)]
+    single: Option<u32>,
+}
+
+#[derive(clap::Args)]
+struct Nightly {
+    /// Parts to run; all if none is named.
+    parts: Vec<String>,
+    /// Duration of the soak in minutes.
+    #[arg(long, default_value_t = 60.0)]
+    soak_minutes: f64,
+    /// Launches of a plugin in each mode, and a fifth as many kills of `admit check`.
+    #[arg(long, default_value_t = 10_000)]
+    cycles: u32,
+    /// Rounds of the whole test suite, on an idle machine and again on an overloaded one.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Random sequences of operations on the state of a plugin.
+    #[arg(long, default_value_t = 100_000)]
+    sequences: u32,
+    /// Older commit to compare the speed with; without it, that part is skipped.
+    #[arg(long, value_name = "COMMIT")]
+    against: Option<String>,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Cargo::from_environment().and_then(|cargo| match cli.task {
-        Task::Bench { args } => bench(&cargo, &args),
+        Task::Bench(options) => bench(&cargo, &options),
         Task::Churn { cycles, kills } => churn(&cargo, cycles, kills),
+        Task::Ci { parts } => parts::ci(&cargo, &parts),
         Task::Demo => demo::run(&cargo),
+        Task::Nightly(options) => parts::nightly(&cargo, &options),
         Task::Soak {
             minutes,
             seconds,
@@ -96,52 +140,46 @@ fn main() -> ExitCode {
 fn test(cargo: &Cargo, args: &[OsString], binary_args: &[OsString]) -> anyhow::Result<()> {
     // The tests build their plugins as components, too.
     wasm_target::ensure()?;
-    let mut tests = cargo.command("test");
-    tests.args(["--workspace", "--locked"]).args(args);
+    let mut tests = cargo.command("test --workspace --locked");
+    tests.args(args);
     if !binary_args.is_empty() {
         tests.arg("--").args(binary_args);
     }
-    cargo.run(&mut tests)
+    cargo::run(&mut tests)
 }
 
 fn soak(cargo: &Cargo, seconds: f64, seed: Option<u64>) -> anyhow::Result<()> {
     wasm_target::ensure()?;
-    let [soak] = cargo.build_with_tests(["soak"])?;
-    let mut soak = Command::new(soak);
+    let mut soak = Command::new(cargo.build_tests()?.binary("soak")?);
     soak.arg("--seconds").arg(format!("{seconds:.0}"));
     if let Some(seed) = seed {
         soak.arg("--seed").arg(seed.to_string());
     }
-    let status = soak.status().context("cannot run the soak")?;
-    if !status.success() {
-        bail!("the soak failed: {status}");
-    }
-    Ok(())
-}
-
-fn bench(cargo: &Cargo, args: &[OsString]) -> anyhow::Result<()> {
-    wasm_target::ensure()?;
-    let mut bench = Command::new(cargo.build("bench")?);
-    let status = bench.args(args).status().context("cannot run the bench")?;
-    if !status.success() {
-        bail!("the bench failed: {status}");
-    }
-    Ok(())
+    cargo::run(&mut soak)
 }
 
 fn churn(cargo: &Cargo, cycles: u32, kills: u32) -> anyhow::Result<()> {
     wasm_target::ensure()?;
-    let [churn, admit] = cargo.build_with_tests(["churn", "admit"])?;
-    let mut churn = Command::new(churn);
+    let built = cargo.build_tests()?;
+    let mut churn = Command::new(built.binary("churn")?);
     churn.args(["--cycles", &cycles.to_string()]);
     churn.args(["--kills", &kills.to_string()]);
-    let status = churn
-        .arg("--admit")
-        .arg(admit)
-        .status()
-        .context("cannot run the churn")?;
-    if !status.success() {
-        bail!("the churn failed: {status}");
+    cargo::run(churn.arg("--admit").arg(built.binary("admit")?))
+}
+
+fn bench(cargo: &Cargo, options: &Bench) -> anyhow::Result<()> {
+    wasm_target::ensure()?;
+    let mut args = Vec::new();
+    for (name, value) in [("--checks", options.checks), ("--single", options.single)] {
+        if let Some(value) = value {
+            args.extend([name.into(), value.to_string().into()]);
+        }
     }
-    Ok(())
+    match &options.against {
+        Some(commit) => bench::compare(cargo, commit, options.runs, &args),
+        None => {
+            let mut bench = Command::new(cargo.build("bench")?);
+            cargo::run(bench.args(args).args(["--runs", &options.runs.to_string()]))
+        }
+    }
 }

@@ -1,0 +1,196 @@
+//! The parts of `ci` and `nightly`. Each list has one line a part.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use crate::cargo::{self, Cargo};
+use crate::{Nightly, bench, churn, soak, test};
+
+/// A name and what to run.
+type Part<'a> = (&'static str, &'a dyn Fn() -> anyhow::Result<()>);
+
+/// Why a part was not run.
+#[derive(Debug)]
+struct Skipped(&'static str);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
+
+/// Runs everything that must pass before a change is merged.
+///
+/// # Errors
+///
+/// If a part fails.
+pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
+    let run = |words: &str| cargo::run(&mut cargo.command(words));
+    let docs = || {
+        let mut doc = cargo.command("doc --workspace --no-deps --locked");
+        cargo::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    };
+    let features = || {
+        for feature in ["", "wasm", "grpc", "prpc"] {
+            println!("admission-host with the features: {feature}");
+            let host = format!("-p admission-host --no-default-features --features={feature}");
+            run(&format!("clippy {host} --locked -- -D warnings"))?;
+        }
+        run("test -p admission-sdk --no-default-features --locked")
+    };
+    let packages = "package --locked --allow-dirty -p admission-proto -p admission-grpc \
+                    -p admission-host -p admission-sdk -p admit";
+    let dependencies = || {
+        if run("deny --version").is_err() {
+            return Err(Skipped("cargo-deny is not installed").into());
+        }
+        // Advisories need a network that CI may not have.
+        run("deny --locked check bans licenses sources")
+    };
+    let lints = "clippy --workspace --all-targets --locked -- -D warnings";
+    let parts: &[Part<'_>] = &[
+        ("format", &|| run("fmt --all --check")),
+        ("lints", &|| run(lints)),
+        ("docs", &docs),
+        ("tests", &|| test(cargo, &[], &[])),
+        ("features", &features),
+        ("packages", &|| run(packages)),
+        ("soak", &|| soak(cargo, 20.0, None)),
+        ("churn", &|| churn(cargo, 50, 30)),
+        ("dependencies", &dependencies),
+    ];
+    run_parts(parts, chosen)
+}
+
+/// Runs the tests that take hours.
+///
+/// # Errors
+///
+/// If a part fails.
+pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
+    let tests = || {
+        for round in 1..=options.rounds {
+            println!("round {round} of {}", options.rounds);
+            test(cargo, &[], &[]).with_context(|| format!("round {round}"))?;
+        }
+        Ok(())
+    };
+    let sequences = || {
+        let mut test = cargo.command("test -p admission-host --lib --locked life_test");
+        cargo::run(test.env("PROPTEST_CASES", options.sequences.to_string()))
+    };
+    let bench = || match &options.against {
+        Some(commit) => bench::compare(cargo, commit, 7, &[]),
+        None => Err(Skipped("needs --against COMMIT").into()),
+    };
+    let (minutes, cycles) = (options.soak_minutes, options.cycles);
+    let parts: &[Part<'_>] = &[
+        ("tests", &tests),
+        ("load", &|| under_load(tests)),
+        ("sequences", &sequences),
+        ("soak", &|| soak(cargo, minutes * 60.0, None)),
+        ("churn", &|| churn(cargo, cycles, cycles / 5)),
+        ("bench", &bench),
+    ];
+    run_parts(parts, &options.parts)
+}
+
+/// Runs `part` while other threads keep every processor busy.
+fn under_load(part: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let processors = thread::available_parallelism().context("cannot count processors")?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 * processors.get() {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let result = part();
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Runs the parts that are named in `chosen`, or all if it is empty, and prints a line for
+/// each. A part that fails does not stop the others.
+///
+/// # Errors
+///
+/// If a part fails, or if there is none of a chosen name.
+fn run_parts(parts: &[Part<'_>], chosen: &[String]) -> anyhow::Result<()> {
+    let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
+    for name in chosen {
+        if !names.contains(&&**name) {
+            bail!(
+                "there is no part `{name}`; the parts are {}",
+                names.join(", ")
+            );
+        }
+    }
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
+    let mut summary = String::new();
+    let mut failed = 0;
+    for (name, part) in parts.iter().filter(|(name, _)| is_chosen(name)) {
+        println!("\n== {name}");
+        let started = Instant::now();
+        let (result, reason) = match part() {
+            Ok(()) => ("ok", String::new()),
+            Err(error) if error.is::<Skipped>() => ("skipped", format!(": {error}")),
+            Err(error) => {
+                failed += 1;
+                ("FAILED", format!(": {error:#}"))
+            }
+        };
+        println!("{result}{reason}");
+        let seconds = started.elapsed().as_secs();
+        let took = format!("{}m {:02}s", seconds / 60, seconds % 60);
+        summary += &format!("{name:<14} {result:<8} {took:>8}{reason}\n");
+    }
+    println!("\n== summary\n{summary}");
+    if failed > 0 {
+        bail!("{failed} of the parts failed");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn chosen_parts_run_in_their_order_and_a_failure_stops_none() {
+        let ran = RefCell::new(Vec::new());
+        let part = |name: &'static str, result: fn() -> anyhow::Result<()>| {
+            let ran = &ran;
+            move || {
+                ran.borrow_mut().push(name);
+                result()
+            }
+        };
+        let (first, second) = (part("first", || Ok(())), part("second", || bail!("broken")));
+        let third = part("third", || Err(Skipped("no tool").into()));
+        let parts: [Part<'_>; 3] = [("first", &first), ("second", &second), ("third", &third)];
+
+        let error = run_parts(&parts, &[]).unwrap_err();
+        assert_eq!(error.to_string(), "1 of the parts failed");
+        run_parts(&parts, &["third".to_owned(), "first".to_owned()]).unwrap();
+        let error = run_parts(&parts, &["fourth".to_owned()]).unwrap_err();
+        assert!(
+            error.to_string().contains("first, second, third"),
+            "{error}"
+        );
+        assert_eq!(
+            ran.into_inner(),
+            ["first", "second", "third", "first", "third"]
+        );
+    }
+}
