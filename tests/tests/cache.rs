@@ -1,4 +1,4 @@
-//! What a plugin is asked, how often, and how long an answer is remembered.
+//! The promise cache: which checks reach the plugin, and how long an outcome is kept.
 
 use std::time::Duration;
 
@@ -11,47 +11,47 @@ use conformance::{
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
-/// Several batches, and more than one pipe's worth.
+/// Several batches, and more than one pipe holds.
 const MANY: usize = 1_000;
 
-fn ask(plugin: &Plugin, generation: &str) -> Vec<Promise> {
+fn check_many(plugin: &Plugin, generation: &str) -> Vec<Promise> {
     (0..MANY)
         .map(|n| plugin.check_admission(&pin(&format!("{generation}/{n}"))))
         .collect()
 }
 
 in_every_mode! {
-    async fn checks_reach_the_plugin_once_each_in_the_order_they_were_asked(mode: Mode) {
+    async fn each_check_reaches_the_plugin_once_and_in_order(mode: Mode) {
         let plugin = host().plugin(mode.fixture("numbered"));
-        // On a busy machine it may have connected before the last of them.
-        let mut promises = ask(&plugin, "while-launching");
+        // On an overloaded machine the plugin may connect before the last of them.
+        let mut promises = check_many(&plugin, "while-launching");
         eventually(|| plugin.state() == PluginState::Running).await;
-        // Asked before, and so not sent again.
-        ask(&plugin, "while-launching");
-        promises.extend(ask(&plugin, "while-running"));
+        // These pins have promises, so nothing is sent.
+        check_many(&plugin, "while-launching");
+        promises.extend(check_many(&plugin, "while-running"));
         for (place, promise) in promises.iter().enumerate() {
             assert_eq!(error_of(promise).await.to_string(), place.to_string());
         }
         plugin.close(GRACE).await;
     }
 
-    async fn all_who_ask_for_a_pin_share_one_check(mode: Mode) {
+    async fn concurrent_checks_of_a_pin_share_one_admission(mode: Mode) {
         let plugin = host().plugin(mode.fixture("numbered"));
-        let askers: Vec<_> = (0..50)
+        let callers: Vec<_> = (0..50)
             .map(|_| {
                 let plugin = plugin.clone();
-                let asking = async move { plugin.check_admission(&pin("a")).wait().await };
-                Handle::current().spawn(asking)
+                let checking = async move { plugin.check_admission(&pin("a")).wait().await };
+                Handle::current().spawn(checking)
             })
             .collect();
-        for asker in join_all(askers).await {
-            let error = asker.expect("no panic").expect_err("denied");
+        for caller in join_all(callers).await {
+            let error = caller.expect("no panic").expect_err("denied");
             assert_eq!(error.to_string(), "0");
         }
         plugin.close(GRACE).await;
     }
 
-    async fn clearing_forgets_what_is_settled_and_keeps_what_is_pending(mode: Mode) {
+    async fn clearing_drops_settled_promises_and_keeps_pending_ones(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
         let (settled, pending) = (pin("deny/a"), pin("hang/b"));
         let denial = plugin.check_admission(&settled);
@@ -89,17 +89,17 @@ in_every_mode! {
         assert!(!broken.check_admission(&pin("a")).same_as(&promise));
     }
 
-    async fn a_verdict_of_the_past_decides_no_newer_check(mode: Mode) {
+    async fn a_late_verdict_does_not_settle_a_newer_check_of_the_pin(mode: Mode) {
         let plugin = host().plugin(mode.fixture("replay"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         plugin.clear_cache();
-        // A denial with the old ID comes first.
+        // The plugin sends a denial with the old ID first.
         plugin.check_admission(&pin("a")).wait().await.expect("admitted again");
         assert_eq!(plugin.ignored_input().verdicts, 1);
         plugin.close(GRACE).await;
     }
 
-    async fn an_error_is_remembered_like_a_verdict(mode: Mode) {
+    async fn a_failed_check_is_cached_like_a_verdict(mode: Mode) {
         let failing = Failing(Status::new(Code::UNAVAILABLE, "the service is down"));
         let plugin = host_with(failing).plugin(mode.fixture(""));
         let pin = pin("metadata");
@@ -128,7 +128,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_settled_promise_answers_whoever_has_no_time_left(mode: Mode) {
+    async fn waiting_for_a_settled_promise_succeeds_with_a_zero_timeout(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
         let promise = plugin.check_admission(&pin("allow/a"));
         promise.wait().await.expect("admitted");
@@ -142,12 +142,12 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_waiter_that_gives_up_changes_nothing_for_the_others(mode: Mode) {
+    async fn a_cancelled_wait_does_not_affect_other_waiters(mode: Mode) {
         let plugin = host().plugin(mode.fixture("late"));
         let promise = plugin.check_admission(&pin("a"));
         for _ in 0..MANY {
             let answer = tokio::time::timeout(Duration::ZERO, promise.wait()).await;
-            answer.expect_err("it is answered with the next one");
+            answer.expect_err("the plugin answers it with the next check");
         }
         let patient = Handle::current().spawn(promise.wait());
         let _next = plugin.check_admission(&pin("b"));

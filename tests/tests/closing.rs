@@ -1,4 +1,4 @@
-//! Close, under all circumstances.
+//! Close, in every state of a plugin.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use conformance::{
 use futures_util::future::join_all;
 use tokio::runtime::{Builder, Handle};
 
-/// More than any window and any pipe takes.
+/// More than `max_in_flight` and than any pipe holds.
 const MANY: usize = 100_000;
 
-/// Longer than the host waits for any plugin, and than any test runs.
-const FOR_EVER: Duration = Duration::from_secs(1_000_000);
+/// Longer than the host waits for a plugin, and than a test runs.
+const VERY_LONG: Duration = Duration::from_secs(1_000_000);
 
-/// How long a plugin is given that uses all of it up.
+/// A grace that a stuck plugin uses up.
 const BRIEF: Duration = Duration::from_millis(50);
 
-/// Where a plugin can be stuck before it connects, and what it says when it is there.
+/// Arguments that make the fixture stuck before it connects, and the line that it logs then.
 const STUCK_LAUNCHING: [(&str, &str); 2] = [
     ("stubborn-silent", "the fixture has started"),
     ("stubborn-greeted", "the fixture has read hello"),
 ];
 
-fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
+fn check_many(plugin: &Plugin, count: usize) -> Vec<Promise> {
     (0..count)
         .map(|n| plugin.check_admission(&pin(&format!("hang/{n}"))))
         .collect()
@@ -43,35 +43,38 @@ async fn running(host: &Host, mode: Mode, argument: &str) -> (Plugin, Promise) {
 
 async fn assert_aborted(promises: &[Promise]) {
     for promise in promises {
-        assert!(promise.is_settled(), "it waits for the end of the plugin");
+        assert!(
+            promise.is_settled(),
+            "it is pending until the plugin has exited"
+        );
         assert_eq!(error_of(promise).await.kind(), ErrorKind::Aborted);
     }
 }
 
-/// Runs `what`, and panics unless it ends before a grace of [`GRACE`] that begins first.
-/// It must not compile anything.
-async fn sooner_than_a_grace<T>(mode: Mode, what: impl AsyncFnOnce() -> T) -> T {
+/// Runs `action`, and panics unless it ends before a grace of [`GRACE`] that begins first.
+/// The action must not compile a component.
+async fn within_a_grace<T>(mode: Mode, action: impl AsyncFnOnce() -> T) -> T {
     let (stuck, _) = running(&host(), mode, "stubborn").await;
     stuck.start_close(GRACE);
     tokio::select! {
         biased;
-        done = what() => done,
+        done = action() => done,
         exit = stuck.close(GRACE) => panic!("the grace was over first: {exit}"),
     }
 }
 
 in_every_mode! {
-    async fn before_launch_nothing_is_started(mode: Mode) {
+    async fn a_close_before_the_launch_starts_nothing(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
-        assert_eq!(plugin.close(FOR_EVER).await, Exit::NeverStarted);
+        assert_eq!(plugin.close(VERY_LONG).await, Exit::NeverStarted);
         let promise = plugin.check_admission(&pin("allow/a"));
         assert_aborted(&[promise]).await;
         assert_eq!(plugin.close(Duration::ZERO).await, Exit::NeverStarted);
         assert_eq!(plugin.state(), PluginState::Closed);
     }
 
-    async fn while_it_is_spawned_or_compiled_it_ends(mode: Mode) {
-        // Without a cache, so that compiling takes its time.
+    async fn a_close_ends_a_plugin_that_is_being_spawned_or_compiled(mode: Mode) {
+        // Without a component cache, so that compiling is slow.
         let host = Host::new(HostOptions::new(Handle::current()));
         for turns in [0, 1, 2, 5, 10] {
             let plugin = host.plugin(mode.fixture(""));
@@ -79,32 +82,32 @@ in_every_mode! {
             for _ in 0..turns {
                 tokio::task::yield_now().await;
             }
-            plugin.start_close(FOR_EVER);
+            plugin.start_close(VERY_LONG);
             assert_aborted(&[promise]).await;
-            let exit = plugin.close(FOR_EVER).await;
+            let exit = plugin.close(VERY_LONG).await;
             assert!(matches!(exit, Exit::NeverStarted | Exit::Success), "{exit}");
             assert_eq!(plugin.state(), PluginState::Closed);
         }
     }
 
-    async fn while_it_launches_the_deadline_of_the_caller_holds(mode: Mode) {
+    async fn a_plugin_stuck_in_its_launch_is_killed_after_the_callers_grace(mode: Mode) {
         let lines = Lines::collect();
         for (argument, moment) in STUCK_LAUNCHING {
             for (name, grace) in [("closed-at-once", Duration::ZERO), ("closed-soon", BRIEF)] {
                 let name = format!("{name}-{argument}-{mode:?}");
                 let fixture = Named::new(mode, &name, argument);
                 let plugin = host().plugin(fixture.source.clone());
-                let promises = ask(&plugin, 3);
+                let promises = check_many(&plugin, 3);
                 lines.wait_for(&name, moment).await;
                 assert_eq!(plugin.state(), PluginState::Launching);
-                let exit = sooner_than_a_grace(mode, async || plugin.close(grace).await).await;
+                let exit = within_a_grace(mode, async || plugin.close(grace).await).await;
                 assert_eq!(exit, Exit::KilledByHost);
                 assert_aborted(&promises).await;
             }
         }
     }
 
-    async fn before_it_connects_it_may_end_by_itself(mode: Mode) {
+    async fn a_plugin_closed_before_it_connects_can_exit_by_itself(mode: Mode) {
         let name = format!("closed-before-it-connects-{mode:?}");
         let fixture = Named::new(mode, &name, "silent");
         let plugin = host().plugin(fixture.source.clone());
@@ -115,9 +118,9 @@ in_every_mode! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn at_any_moment_of_the_launch_it_ends(mode: Mode) {
+    async fn a_close_ends_the_plugin_at_any_moment_of_its_launch(mode: Mode) {
         let host = host();
-        // By then the component is compiled, and each moment below is one of its start.
+        // This compiles the component, so each moment below is a moment of the start.
         running(&host, mode, "").await;
         for turns in 0..100 {
             let plugin = host.plugin(mode.fixture(""));
@@ -132,37 +135,37 @@ in_every_mode! {
         }
     }
 
-    async fn while_it_runs_the_deadline_of_the_caller_holds(mode: Mode) {
+    async fn a_stuck_running_plugin_is_killed_after_the_callers_grace(mode: Mode) {
         for grace in [Duration::ZERO, BRIEF] {
             let (plugin, promise) = running(&host(), mode, "stubborn").await;
-            let exit = sooner_than_a_grace(mode, async || plugin.close(grace).await).await;
+            let exit = within_a_grace(mode, async || plugin.close(grace).await).await;
             assert_eq!(exit, Exit::KilledByHost);
             assert_aborted(&[promise]).await;
         }
     }
 
-    async fn a_deadline_of_more_than_five_seconds_is_five_seconds(mode: Mode) {
+    async fn a_grace_is_at_most_five_seconds(mode: Mode) {
         let (plugin, _) = running(&host(), mode, "stubborn").await;
-        assert_eq!(plugin.close(FOR_EVER).await, Exit::KilledByHost);
+        assert_eq!(plugin.close(VERY_LONG).await, Exit::KilledByHost);
     }
 
-    async fn waiters_wake_before_the_grace_is_over(mode: Mode) {
+    async fn a_close_wakes_waiters_before_the_grace_ends(mode: Mode) {
         let (plugin, promise) = running(&host(), mode, "stubborn").await;
         let waiters: Vec<_> = (0..10)
             .map(|_| Handle::current().spawn(promise.wait()))
             .collect();
-        plugin.start_close(FOR_EVER);
+        plugin.start_close(VERY_LONG);
         tokio::select! {
             biased;
             results = join_all(waiters) => for result in results {
-                let error = result.expect("no panic").expect_err("nobody has answered");
+                let error = result.expect("no panic").expect_err("the plugin has not answered");
                 assert_eq!(error.kind(), ErrorKind::Aborted);
             },
-            _ = plugin.close(FOR_EVER) => panic!("the waiters slept through the grace"),
+            _ = plugin.close(VERY_LONG) => panic!("the waiters were not woken before the grace ended"),
         }
     }
 
-    async fn a_broken_plugin_keeps_its_error_and_tells_its_exit(mode: Mode) {
+    async fn closing_a_broken_plugin_returns_its_exit_and_keeps_its_error(mode: Mode) {
         let plugin = host().plugin(mode.fixture("exit-3"));
         let broken = error_of(&plugin.check_admission(&pin("a"))).await;
         for _ in 0..2 {
@@ -174,7 +177,7 @@ in_every_mode! {
         assert_eq!(later.to_string(), broken.to_string());
     }
 
-    async fn a_broken_plugin_that_lives_on_is_killed_at_the_deadline(mode: Mode) {
+    async fn a_broken_plugin_that_keeps_running_is_killed_after_the_grace(mode: Mode) {
         let host = host();
         let broken = async || {
             let plugin = host.plugin(mode.fixture("stubborn-broken"));
@@ -182,14 +185,14 @@ in_every_mode! {
             assert_eq!(error.kind(), ErrorKind::Version);
             plugin
         };
-        // From here it is compiled. That it is broken begins a grace of its own, which
-        // must not be over first either.
+        // This compiles the component. A broken plugin starts its own grace, which must not end
+        // first either.
         broken().await.close(Duration::ZERO).await;
-        let exit = sooner_than_a_grace(mode, async || broken().await.close(BRIEF).await).await;
+        let exit = within_a_grace(mode, async || broken().await.close(BRIEF).await).await;
         assert_eq!(exit, Exit::KilledByHost);
     }
 
-    async fn twice_is_as_good_as_once(mode: Mode) {
+    async fn a_second_close_changes_nothing(mode: Mode) {
         let (plugin, promise) = running(&host(), mode, "").await;
         for _ in 0..3 {
             assert_eq!(plugin.close(GRACE).await, Exit::Success);
@@ -197,33 +200,33 @@ in_every_mode! {
         assert_aborted(&[promise]).await;
     }
 
-    async fn the_shortest_of_several_deadlines_counts(mode: Mode) {
+    async fn the_shortest_grace_counts(mode: Mode) {
         let (plugin, _) = running(&host(), mode, "stubborn").await;
-        sooner_than_a_grace(mode, async || {
-            plugin.start_close(FOR_EVER);
+        within_a_grace(mode, async || {
+            plugin.start_close(VERY_LONG);
             assert_eq!(plugin.close(BRIEF).await, Exit::KilledByHost);
-            assert_eq!(plugin.close(FOR_EVER).await, Exit::KilledByHost);
+            assert_eq!(plugin.close(VERY_LONG).await, Exit::KilledByHost);
         })
         .await;
     }
 
-    async fn all_who_close_wait_for_the_same_end(mode: Mode) {
+    async fn concurrent_closes_wait_for_the_same_exit(mode: Mode) {
         let (plugin, promise) = running(&host(), mode, "stubborn").await;
-        let closers: Vec<_> = (0..50)
+        let closes: Vec<_> = (0..50)
             .map(|n| {
                 let plugin = plugin.clone();
                 let grace = Duration::from_millis(100 + n);
                 Handle::current().spawn(async move { plugin.close(grace).await })
             })
             .collect();
-        for exit in join_all(closers).await {
-            // None of them could say so before the plugin was killed.
+        for exit in join_all(closes).await {
+            // A close returns only after the plugin was killed.
             assert_eq!(exit.expect("no panic"), Exit::KilledByHost);
         }
         assert_aborted(&[promise]).await;
     }
 
-    async fn it_goes_on_when_nobody_waits_for_it(mode: Mode) {
+    async fn a_close_that_nothing_awaits_is_graceful(mode: Mode) {
         let lines = Lines::collect();
         let name = format!("nobody-waits-{mode:?}");
         let fixture = Named::new(mode, &name, "farewell");
@@ -234,20 +237,20 @@ in_every_mode! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn what_the_plugin_says_meanwhile_changes_nothing(mode: Mode) {
+    async fn output_during_a_close_changes_nothing(mode: Mode) {
         let (plugin, promise) = running(&host(), mode, "rude").await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         assert_eq!(plugin.state(), PluginState::Closed);
         assert_aborted(&[promise, plugin.check_admission(&pin("later"))]).await;
     }
 
-    async fn with_a_hundred_thousand_pending_all_are_aborted(mode: Mode) {
+    async fn a_close_aborts_a_hundred_thousand_pending_checks(mode: Mode) {
         for (argument, grace, exit) in [
             ("mute", GRACE, Exit::Success),
             ("deaf", Duration::ZERO, Exit::KilledByHost),
         ] {
             let (plugin, _) = running(&host(), mode, argument).await;
-            let pending = ask(&plugin, MANY);
+            let pending = check_many(&plugin, MANY);
             plugin.start_close(grace);
             assert!(pending.iter().all(Promise::is_settled));
             assert_eq!(plugin.close(grace).await, exit);
@@ -255,7 +258,7 @@ in_every_mode! {
         }
     }
 
-    async fn during_a_metadata_call_the_call_ends_too(mode: Mode) {
+    async fn a_close_cancels_metadata_calls(mode: Mode) {
         let stuck = Stuck::default();
         let plugin = host_with(stuck.clone()).plugin(mode.fixture(""));
         let promise = plugin.check_admission(&pin("metadata/a"));
@@ -265,7 +268,7 @@ in_every_mode! {
         assert_aborted(&[promise]).await;
     }
 
-    async fn of_the_host_it_is_the_close_of_every_plugin(mode: Mode) {
+    async fn closing_the_host_closes_every_plugin(mode: Mode) {
         let host = host();
         let idle = host.plugin(mode.fixture(""));
         let launching = host.plugin(mode.fixture("silent"));
@@ -281,7 +284,7 @@ in_every_mode! {
         }
     }
 
-    async fn when_the_runtime_ends_nobody_is_left_waiting(mode: Mode) {
+    async fn shutting_down_the_runtime_aborts_pending_checks(mode: Mode) {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

@@ -1,4 +1,4 @@
-//! What a plugin gets when it asks for metadata, in every mode.
+//! Metadata calls of a plugin, in every mode.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use conformance::{
     error_of, eventually, host_with, in_every_mode, in_every_stdio_mode, pin,
 };
 
-/// Size of the largest values there are.
+/// Size of the largest valid value.
 const LARGE: usize = 512 << 10;
 
-/// Returns how a fixture that has visited `count` entries says so.
+/// Returns the message of a fixture that has visited `count` entries.
 fn keys(count: usize) -> String {
     let keys: Vec<_> = entries(count, 0)
         .into_iter()
@@ -28,7 +28,7 @@ async fn texts_of(promises: &[Promise]) -> Vec<String> {
     texts
 }
 
-fn ask<const N: usize>(plugin: &Plugin, order: &str) -> [Promise; N] {
+fn check_many<const N: usize>(plugin: &Plugin, order: &str) -> [Promise; N] {
     std::array::from_fn(|n| plugin.check_admission(&pin(&format!("{order}/{n}"))))
 }
 
@@ -42,17 +42,17 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn what_cannot_be_kept_is_fetched_again(mode: Mode) {
+    async fn a_listing_too_large_to_keep_is_fetched_again(mode: Mode) {
         let repository = Scripted::at_once(96, LARGE);
         let plugin = host_with(repository.clone()).plugin(mode.fixture(""));
         let visited = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
         assert_eq!(visited.to_string(), keys(96));
-        // Of 48 MiB, 3 were handed out at once and 32 were kept.
+        // Of 48 MiB, 3 were delivered at once and 32 were kept.
         assert_eq!(repository.calls(), 2);
         plugin.close(GRACE).await;
     }
 
-    async fn what_has_changed_when_it_is_fetched_again_is_not_pieced_together(mode: Mode) {
+    async fn a_listing_that_changes_between_fetches_is_an_error(mode: Mode) {
         let repository = Scripted::new(|call, _| Ok(MetadataPage::new(entries(96 - call, LARGE), "")));
         let plugin = host_with(repository).plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
@@ -65,17 +65,17 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn more_listings_than_can_be_kept_are_all_right(mode: Mode) {
+    async fn more_listings_than_the_host_keeps_are_fetched_again(mode: Mode) {
         let repository = Scripted::at_once(32, LARGE);
         let plugin = host_with(repository.clone()).plugin(mode.fixture("in-turns"));
-        let visited = texts_of(&ask::<4>(&plugin, "a")).await;
+        let visited = texts_of(&check_many::<4>(&plugin, "a")).await;
         assert_eq!(visited, [keys(32), keys(32), keys(32), keys(32)]);
-        // Of four times 13 MiB that are left, two are kept.
+        // The rest of each listing has 13 MiB, and the host keeps two of the four.
         assert!(repository.calls() > 4, "{} calls", repository.calls());
         plugin.close(GRACE).await;
     }
 
-    async fn pages_are_as_large_as_the_plugin_wants(mode: Mode) {
+    async fn pages_have_the_requested_size(mode: Mode) {
         let repository = Scripted::at_once(15, 1);
         let plugin = host_with(repository.clone()).plugin(mode.fixture("page-sizes"));
         for (order, sizes) in [("a/7", "7 7 1"), ("a/15", "15"), ("a/0", "15")] {
@@ -86,7 +86,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn the_page_that_follows_comes_after_all_of_the_one_before(mode: Mode) {
+    async fn a_cut_page_is_delivered_whole_before_the_next_page(mode: Mode) {
         let repository = Scripted::new(|_, request| {
             let mut all = entries(40, LARGE);
             match &*request.page_token {
@@ -106,7 +106,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_page_token_that_is_repeated_is_an_error(mode: Mode) {
+    async fn a_repeated_page_token_is_an_error(mode: Mode) {
         let repository = Scripted::new(|_, _| Ok(MetadataPage::new(entries(1, 1), "again")));
         let plugin = host_with(repository.clone()).plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
@@ -116,7 +116,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_single_entry_that_fits_no_frame_is_an_error(mode: Mode) {
+    async fn an_entry_that_fits_no_frame_is_an_error(mode: Mode) {
         let repository = Scripted::at_once(1, 4 << 20);
         let plugin = host_with(repository).plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
@@ -125,10 +125,10 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn large_pages_that_come_all_at_once_wait_for_the_plugin(mode: Mode) {
+    async fn large_replies_wait_until_the_plugin_reads(mode: Mode) {
         let repository = Scripted::at_once(6, LARGE);
         let plugin = host_with(repository.clone()).plugin(mode.fixture("eager"));
-        // 24 MiB; with 16 MiB unwritten, a plugin would be given up.
+        // 24 MiB; 16 MiB of unwritten replies would break the plugin.
         let seen = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(seen.to_string(), "6 6 6 6 6 6 6 6");
         assert_eq!(repository.calls(), 8);
@@ -137,7 +137,7 @@ in_every_mode! {
 }
 
 in_every_stdio_mode! {
-    async fn what_is_left_of_a_page_is_dropped_with_its_check(mode: Mode) {
+    async fn the_rest_of_a_cut_page_is_dropped_with_its_check(mode: Mode) {
         let repository = Scripted::at_once(10, 1);
         let plugin = host_with(repository.clone()).plugin(mode.fixture("heir"));
         let first = error_of(&plugin.check_admission(&pin("a"))).await;
@@ -147,27 +147,27 @@ in_every_stdio_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn calls_that_ask_the_same_at_the_same_time_are_one_for_the_repository(mode: Mode) {
+    async fn concurrent_identical_calls_share_one_fetch(mode: Mode) {
         let scripted = Scripted::at_once(3, 1);
         let repository = Gated::new(scripted.clone());
         let plugin = host_with(repository.clone()).plugin(mode.fixture("shared"));
-        let asking = ask::<20>(&plugin, "ask");
-        // The plugin says one thing after the other: with the first answer its calls are there,
-        // and before the second is asked for they are dealt with.
+        let promises = check_many::<20>(&plugin, "ask");
+        // The plugin sends in order: its calls arrive before the first verdict, and are handled
+        // before the second.
         for order in ["allow/first", "allow/second"] {
             plugin.check_admission(&pin(order)).wait().await.expect("admitted");
         }
         assert_eq!(repository.under_way(), 1);
         repository.open();
-        assert!(texts_of(&asking).await.iter().all(|visited| *visited == keys(3)));
+        assert!(texts_of(&promises).await.iter().all(|visited| *visited == keys(3)));
         assert_eq!(scripted.calls(), 1);
         plugin.close(GRACE).await;
     }
 
-    async fn a_call_that_others_share_ends_with_the_last_of_their_checks(mode: Mode) {
+    async fn a_shared_fetch_is_cancelled_with_the_last_of_its_checks(mode: Mode) {
         let repository = Gated::new(Scripted::at_once(1, 1));
         let plugin = host_with(repository.clone()).plugin(mode.fixture("shared"));
-        let [first, second] = ask::<2>(&plugin, "ask");
+        let [first, second] = check_many::<2>(&plugin, "ask");
         plugin.check_admission(&pin("allow/asked")).wait().await.expect("admitted");
         eventually(|| repository.under_way() > 0).await;
 
@@ -185,16 +185,16 @@ in_every_stdio_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_shared_call_ends_when_all_its_checks_time_out(mode: Mode) {
+    async fn a_shared_fetch_is_cancelled_when_all_its_checks_time_out(mode: Mode) {
         let repository = Gated::new(Scripted::at_once(1, 1));
-        // Long enough for the call to be seen before it ends.
+        // Long enough to observe the call before it ends.
         let options = PluginOptions::default().check_timeout(Duration::from_secs(2));
         let plugin = host_with(repository.clone()).plugin_with_options(mode.fixture("shared"),
             options,
         );
-        let asking = ask::<3>(&plugin, "ask");
+        let promises = check_many::<3>(&plugin, "ask");
         eventually(|| repository.under_way() == 1).await;
-        for promise in asking {
+        for promise in promises {
             assert_eq!(error_of(&promise).await.kind(), ErrorKind::Timeout);
         }
         eventually(|| repository.under_way() == 0).await;

@@ -1,4 +1,4 @@
-//! The example policy, which decides as the reference's example does.
+//! The example policy decides like the reference's example.
 
 use admission_host::{ErrorKind, InstanceMetadata};
 use conformance::repositories::{Failing, Recorded};
@@ -6,7 +6,7 @@ use conformance::{
     Code, GRACE, Mode, Pin, Plugin, Status, error_of, host_with, in_every_mode, pin,
 };
 
-/// An entry by which somebody allows `digest`.
+/// Returns an entry that allows `digest`.
 fn allows(digest: &str) -> InstanceMetadata {
     InstanceMetadata::new("allowed-sha256", digest)
 }
@@ -19,7 +19,7 @@ async fn denial(plugin: &Plugin, pin: &Pin) -> String {
 }
 
 in_every_mode! {
-    async fn what_is_experimental_is_denied_unseen(mode: Mode) {
+    async fn experimental_packages_are_denied_without_a_metadata_call(mode: Mode) {
         let repository = Recorded::default();
         let plugin = host_with(repository.clone()).plugin(mode.policy());
         assert_eq!(
@@ -29,14 +29,14 @@ in_every_mode! {
         assert!(repository.requests().is_empty());
     }
 
-    async fn one_entry_that_allows_the_hash_is_enough(mode: Mode) {
+    async fn one_entry_with_the_hash_admits_the_pin(mode: Mode) {
         let pin = pin("tools/a");
         let digest = pin.instance().object_ref().hex_digest;
         let repository = Recorded::answering(vec![allows("another"), allows(&digest)]);
         let plugin = host_with(repository.clone()).plugin(mode.policy());
         plugin.check_admission(&pin).wait().await.expect("admitted");
         let [request] = &repository.requests()[..] else {
-            panic!("one page is all there is");
+            panic!("one page is requested");
         };
         assert_eq!(request.package, pin.package());
         assert_eq!(request.instance, pin.instance().object_ref());
@@ -45,7 +45,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn without_an_entry_or_with_others_it_is_denied(mode: Mode) {
+    async fn a_pin_without_an_entry_of_its_hash_is_denied(mode: Mode) {
         let plugin = host_with(Recorded::default()).plugin(mode.policy());
         assert_eq!(
             denial(&plugin, &pin("tools/a")).await,
@@ -59,7 +59,7 @@ in_every_mode! {
         );
     }
 
-    async fn an_error_of_the_service_is_no_denial(mode: Mode) {
+    async fn a_service_error_is_not_a_denial(mode: Mode) {
         let failing = Failing(Status::new(Code::UNAVAILABLE, "the service is down"));
         let plugin = host_with(failing).plugin(mode.policy());
         let error = error_of(&plugin.check_admission(&pin("tools/a"))).await;

@@ -1,4 +1,4 @@
-//! The reference's own scenarios, in every mode.
+//! The scenarios of the reference's tests, in every mode.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,17 +10,17 @@ use conformance::{
 };
 use futures_util::future::join_all;
 
-/// Many enough for several batches and more than one pipe's worth.
+/// Several batches, and more than one pipe holds.
 const MANY: usize = 1_000;
 
-fn ask_many(plugin: &Plugin, order: &str) -> Vec<Promise> {
+fn check_many(plugin: &Plugin, order: &str) -> Vec<Promise> {
     (0..MANY)
         .map(|n| plugin.check_admission(&pin(&format!("{order}/{n}"))))
         .collect()
 }
 
 in_every_mode! {
-    async fn a_check_is_answered_once_and_remembered(mode: Mode) {
+    async fn a_verdict_is_cached_until_a_clear(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
         let (good, bad) = (pin("allow/good"), pin("deny/bad"));
 
@@ -41,7 +41,7 @@ in_every_mode! {
         assert!(!again.same_as(&promise));
         again.wait().await.expect("admitted again");
 
-        let results = join_all(ask_many(&plugin, "allow").iter().map(Promise::wait)).await;
+        let results = join_all(check_many(&plugin, "allow").iter().map(Promise::wait)).await;
         assert!(results.iter().all(Result::is_ok));
 
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
@@ -49,12 +49,12 @@ in_every_mode! {
         let aborted = error_of(&plugin.check_admission(&pin("allow/late"))).await;
         assert_eq!(aborted.to_string(), "the admission plugin is terminating");
         assert_eq!(aborted.kind(), ErrorKind::Aborted);
-        plugin.check_admission(&good).wait().await.expect("remembered after the end");
+        plugin.check_admission(&good).wait().await.expect("cached after the close");
         plugin.clear_cache();
         assert_eq!(error_of(&plugin.check_admission(&good)).await.kind(), ErrorKind::Aborted);
     }
 
-    async fn a_status_that_is_no_decision_is_passed_on(mode: Mode) {
+    async fn other_statuses_of_the_policy_are_returned_unchanged(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
         for code in [2, 10, 12_345] {
             let error = error_of(&plugin.check_admission(&pin(&format!("code/{code}")))).await;
@@ -88,7 +88,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn an_error_of_the_repository_reaches_the_check_as_it_is(mode: Mode) {
+    async fn a_repository_error_reaches_the_check_unchanged(mode: Mode) {
         let failing = Failing(Status::new(Code::UNAVAILABLE, "the service is down"));
         let plugin = host_with(failing).plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("metadata"))).await;
@@ -106,7 +106,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn another_service_cannot_be_asked(mode: Mode) {
+    async fn metadata_of_another_service_is_refused(mode: Mode) {
         let pin = pin("a");
         let plugin = host_with(Counted::with_entries(&pin, 1)).plugin(mode.fixture("foreign-service"),
         );
@@ -119,7 +119,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn what_is_no_instance_cannot_be_asked_for(mode: Mode) {
+    async fn metadata_of_an_invalid_instance_is_refused(mode: Mode) {
         let pin = pin("a");
         let plugin = host_with(Counted::with_entries(&pin, 1)).plugin(mode.fixture("no-instance"),
         );
@@ -129,7 +129,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn all_that_is_known_of_an_entry_reaches_the_policy(mode: Mode) {
+    async fn every_field_of_an_entry_reaches_the_policy(mode: Mode) {
         let mut entry = InstanceMetadata::new("key", "value");
         entry.content_type = "text/plain".into();
         entry.fingerprint = "not checked".into();
@@ -144,7 +144,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_panic_is_the_failure_of_its_check(mode: Mode) {
+    async fn a_panic_in_the_handler_fails_its_check(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("panic"))).await;
         assert_eq!(error.kind(), ErrorKind::PolicyError);
@@ -162,7 +162,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_plugin_that_was_never_asked_is_never_started(mode: Mode) {
+    async fn a_plugin_without_checks_is_never_started(mode: Mode) {
         let plugin = host().plugin(mode.missing());
         assert_eq!(plugin.state(), PluginState::Idle);
         assert_eq!(plugin.close(GRACE).await, Exit::NeverStarted);
@@ -192,7 +192,7 @@ in_every_mode! {
         assert_eq!(error.to_string(), "the admission plugin is terminating");
     }
 
-    async fn a_protocol_of_another_version_is_a_failure_and_no_denial(mode: Mode) {
+    async fn another_protocol_version_is_a_failure_and_not_a_denial(mode: Mode) {
         let plugin = host().plugin(mode.fixture("version-99"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.to_string(), "unknown protocol version 99: expecting 1");
@@ -202,7 +202,7 @@ in_every_mode! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn an_exit_while_connecting_is_told_with_its_status(mode: Mode) {
+    async fn an_exit_while_connecting_is_reported_with_its_status(mode: Mode) {
         let plugin = host().plugin(mode.fixture("exit-while-connecting"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         let words = mode.exit_words(4);
@@ -215,7 +215,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn an_exit_at_once_is_always_told_in_the_same_words(mode: Mode) {
+    async fn an_immediate_exit_always_gives_the_same_error(mode: Mode) {
         let host = host();
         let words = mode.exit_words(3);
         for _ in 0..300 {
@@ -231,7 +231,7 @@ in_every_mode! {
         }
     }
 
-    async fn an_exit_that_says_all_is_well_is_an_error_all_the_same(mode: Mode) {
+    async fn exit_status_0_before_connecting_is_an_error(mode: Mode) {
         let plugin = host().plugin(mode.fixture("exit-0"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(
@@ -241,7 +241,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_crash_on_the_second_request_leaves_the_first_verdict(mode: Mode) {
+    async fn a_crash_on_the_second_check_keeps_the_first_verdict(mode: Mode) {
         let plugin = host().plugin(mode.fixture("crash-on-second"));
         let first = pin("a");
         plugin.check_admission(&first).wait().await.expect("admitted");
@@ -250,16 +250,16 @@ in_every_mode! {
         assert_eq!(error.to_string(), format!("the admission plugin terminated: {words}"));
         assert_eq!(error.kind(), ErrorKind::Crash);
         assert_eq!(plugin.state(), PluginState::Broken);
-        plugin.check_admission(&first).wait().await.expect("remembered");
+        plugin.check_admission(&first).wait().await.expect("cached");
         let later = error_of(&plugin.check_admission(&pin("c"))).await;
         assert_eq!(later.to_string(), error.to_string());
         assert!(matches!(plugin.close(GRACE).await, Exit::Failed { .. }));
     }
 
-    async fn closing_aborts_whatever_is_pending(mode: Mode) {
+    async fn a_close_aborts_pending_checks(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
         plugin.check_admission(&pin("allow/a")).wait().await.expect("admitted");
-        let pending = ask_many(&plugin, "hang");
+        let pending = check_many(&plugin, "hang");
         plugin.start_close(GRACE);
         assert!(pending.iter().all(Promise::is_settled));
         for promise in &pending {
@@ -268,7 +268,7 @@ in_every_mode! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn a_stuck_plugin_is_killed_at_the_deadline(mode: Mode) {
+    async fn a_stuck_plugin_is_killed_after_the_grace(mode: Mode) {
         for argument in ["stubborn", "stubborn-silent"] {
             let plugin = host().plugin(mode.fixture(argument));
             let promise = plugin.check_admission(&pin("a"));
@@ -281,17 +281,17 @@ in_every_mode! {
         }
     }
 
-    async fn five_plugins_of_one_host_do_not_mind_each_other(mode: Mode) {
+    async fn five_plugins_of_one_host_run_independently(mode: Mode) {
         let host = host();
         let plugins: Vec<_> = (0..5).map(|_| host.plugin(mode.fixture(""))).collect();
-        let promises: Vec<_> = plugins.iter().flat_map(|plugin| ask_many(plugin, "allow")).collect();
+        let promises: Vec<_> = plugins.iter().flat_map(|plugin| check_many(plugin, "allow")).collect();
         let results = join_all(promises.iter().map(Promise::wait)).await;
         assert!(results.iter().all(Result::is_ok));
         host.close(GRACE).await;
         assert!(plugins.iter().all(|plugin| plugin.state() == PluginState::Closed));
     }
 
-    async fn a_plugin_that_cannot_be_started_says_why(mode: Mode) {
+    async fn the_error_of_a_failed_start_has_its_cause(mode: Mode) {
         let plugin = host().plugin(mode.missing());
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         let text = match mode {

@@ -1,4 +1,4 @@
-//! What a plugin may do on the wire, and what ends it.
+//! What a plugin may send, and what breaks it.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn pins(count: usize) -> Vec<admission_host::Pin> {
     (0..count).map(|n| pin(&format!("allow/{n}"))).collect()
 }
 
-fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
+fn check_many(plugin: &Plugin, count: usize) -> Vec<Promise> {
     pins(count)
         .iter()
         .map(|pin| plugin.check_admission(pin))
@@ -29,7 +29,7 @@ async fn all_admitted(promises: &[Promise]) -> bool {
 }
 
 in_every_mode! {
-    async fn the_first_verdict_stands_and_the_second_is_counted(mode: Mode) {
+    async fn a_second_verdict_is_ignored_and_counted(mode: Mode) {
         let plugin = host().plugin(mode.fixture("twice"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.to_string(), "denied first");
@@ -38,20 +38,20 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_verdict_on_a_check_never_asked_changes_nothing(mode: Mode) {
+    async fn a_verdict_on_an_unknown_check_is_ignored_and_counted(mode: Mode) {
         let plugin = host().plugin(mode.fixture("stray"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         assert_eq!(plugin.ignored_input().verdicts, 1);
         plugin.close(GRACE).await;
     }
 
-    async fn verdicts_may_come_in_any_order(mode: Mode) {
+    async fn verdicts_may_arrive_in_any_order(mode: Mode) {
         let plugin = host().plugin(mode.fixture("backwards"));
-        assert!(all_admitted(&ask(&plugin, 10_000)).await);
+        assert!(all_admitted(&check_many(&plugin, 10_000)).await);
         plugin.close(GRACE).await;
     }
 
-    async fn a_check_that_times_out_frees_its_place_and_its_verdict_is_ignored(mode: Mode) {
+    async fn a_check_that_times_out_leaves_flight_and_its_verdict_is_ignored(mode: Mode) {
         let options = PluginOptions::default()
             .check_timeout(Duration::from_millis(100))
             .max_in_flight(1);
@@ -60,7 +60,7 @@ in_every_mode! {
         let late = error_of(&plugin.check_admission(&first)).await;
         assert_eq!(late.kind(), ErrorKind::Timeout);
         assert_eq!(late.to_string(), "the admission plugin did not answer within 0.1s");
-        // The second admission makes the fixture answer the first.
+        // On the second admission the fixture answers the first.
         let next = error_of(&plugin.check_admission(&second)).await;
         assert_eq!(next.kind(), ErrorKind::Timeout);
         eventually(|| plugin.ignored_input().verdicts == 1).await;
@@ -68,16 +68,16 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn checks_that_could_not_be_written_yet_time_out_too(mode: Mode) {
+    async fn unwritten_checks_time_out_too(mode: Mode) {
         let options = PluginOptions::default().check_timeout(Duration::from_millis(200));
         let plugin = host().plugin_with_options(mode.fixture("deaf"), options);
-        for promise in ask(&plugin, 20_000) {
+        for promise in check_many(&plugin, 20_000) {
             assert_eq!(error_of(&promise).await.kind(), ErrorKind::Timeout);
         }
         assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
     }
 
-    async fn a_flood_of_checks_and_of_calls_does_not_deadlock(mode: Mode) {
+    async fn many_checks_and_metadata_calls_do_not_deadlock(mode: Mode) {
         let stocked = pins(1_000);
         let mut repository = admission_host::MemoryRepository::new();
         for pin in &stocked {
@@ -92,12 +92,12 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn eight_calls_of_a_plugin_are_under_way_at_most(mode: Mode) {
+    async fn at_most_eight_metadata_calls_of_a_plugin_run_at_a_time(mode: Mode) {
         let stuck = Stuck::default();
         let plugin = host_with(stuck.clone()).plugin(mode.fixture("greedy"));
         let waiting = plugin.check_admission(&pin("a"));
         eventually(|| stuck.under_way() >= 8).await;
-        // In frames, all its calls come before this verdict; and none of them has ended.
+        // In frames, all its calls arrive before this verdict, and none has ended.
         plugin.check_admission(&pin("b")).wait().await.expect("admitted");
         assert_eq!(stuck.under_way(), 8);
         assert!(!waiting.is_settled());
@@ -105,12 +105,12 @@ in_every_mode! {
         assert_eq!(stuck.under_way(), 0);
     }
 
-    async fn a_handler_that_waits_holds_up_nobody_else(mode: Mode) {
+    async fn a_waiting_handler_does_not_delay_others(mode: Mode) {
         let stuck = Stuck::default();
         let plugin = host_with(stuck.clone()).plugin(mode.fixture(""));
         let waiting = plugin.check_admission(&pin("metadata/a"));
         eventually(|| stuck.under_way() == 1).await;
-        assert!(all_admitted(&ask(&plugin, 100)).await);
+        assert!(all_admitted(&check_many(&plugin, 100)).await);
         assert!(!waiting.is_settled());
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
@@ -128,7 +128,7 @@ in_every_stdio_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn an_exit_inside_a_frame_quotes_it(mode: Mode) {
+    async fn an_exit_inside_a_frame_quotes_the_frame(mode: Mode) {
         let plugin = host().plugin(mode.fixture("torn"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(
@@ -141,7 +141,7 @@ in_every_stdio_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_frame_that_does_not_go_on_breaks_the_plugin(mode: Mode) {
+    async fn an_incomplete_frame_breaks_the_plugin_after_its_timeout(mode: Mode) {
         let plugin = host().plugin(mode.fixture("half"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.kind(), ErrorKind::Stall);
@@ -152,7 +152,7 @@ in_every_stdio_mode! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn a_verdict_without_a_status_admits_nothing(mode: Mode) {
+    async fn a_verdict_without_a_status_is_a_protocol_error(mode: Mode) {
         let plugin = host().plugin(mode.fixture("no-status"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.kind(), ErrorKind::Protocol);
@@ -160,14 +160,14 @@ in_every_stdio_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn frames_of_the_future_are_ignored_and_counted(mode: Mode) {
+    async fn unknown_frames_are_ignored_and_counted(mode: Mode) {
         let plugin = host().plugin(mode.fixture("unknown-frame"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         assert_eq!(plugin.ignored_input().unknown_frames, 1);
         plugin.close(GRACE).await;
     }
 
-    async fn a_plugin_that_calls_and_never_reads_is_given_up(mode: Mode) {
+    async fn a_plugin_that_calls_and_never_reads_is_broken(mode: Mode) {
         let pin = pin("allow/a");
         let repository = Counted::with_entries(&pin, 1);
         let plugin = host_with(repository).plugin(mode.fixture("hungry"));
@@ -176,9 +176,9 @@ in_every_stdio_mode! {
         plugin.close(Duration::ZERO).await;
     }
 
-    async fn a_metadata_call_ends_with_its_check(mode: Mode) {
+    async fn a_metadata_call_is_cancelled_with_its_check(mode: Mode) {
         let stuck = Stuck::default();
-        // Long enough for the call to be seen before it ends.
+        // Long enough to observe the call before it ends.
         let options = PluginOptions::default().check_timeout(Duration::from_secs(2));
         let plugin = host_with(stuck.clone()).plugin_with_options(mode.fixture(""), options);
         let promise = plugin.check_admission(&pin("metadata/a"));
