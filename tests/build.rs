@@ -1,7 +1,7 @@
-//! Builds the plugins that the tests run, native and as components, from one source.
+//! Builds the plugins that the tests run, as programs and as components.
 #![allow(
     clippy::disallowed_methods,
-    reason = "cargo talks to build scripts by the environment"
+    reason = "cargo passes its input to build scripts in the environment"
 )]
 
 use std::env;
@@ -10,10 +10,10 @@ use std::process::Command;
 
 const COMPONENT_TARGET: &str = "wasm32-wasip2";
 
-/// Packages with one binary each, named like the package.
+/// Packages with one binary each, of the same name.
 const PLUGINS: [&str; 2] = ["conformance-fixture", "wasm-policy"];
 
-/// What the plugins are made from, relative to the workspace.
+/// The sources of the plugins, relative to the workspace.
 const SOURCES: [&str; 12] = [
     "Cargo.toml",
     "Cargo.lock",
@@ -38,10 +38,10 @@ fn main() {
         );
     }
     let native_target = variable("TARGET");
-    // A folder of its own: the outer build holds the lock of the shared one.
+    // The outer build holds the lock of the shared target folder.
     let folder = PathBuf::from(variable("OUT_DIR")).join("plugins");
     for (name, target) in [("NATIVE", &*native_target), ("COMPONENT", COMPONENT_TARGET)] {
-        // One target at a time: cargo would build both with the features of either.
+        // One target at a time: cargo would unify the features of both.
         build(&workspace, &folder, target);
         let plugins = folder.join(target).join("release");
         println!("cargo::rustc-env={name}_PLUGINS={}", plugins.display());
@@ -60,7 +60,7 @@ fn build(workspace: &Path, folder: &Path, target: &str) {
     for plugin in PLUGINS {
         cargo.args(["--package", plugin]);
     }
-    // They are meant for the outer build: its flags, its lints, its kind of linker.
+    // These are meant for the outer build.
     for name in [
         "CARGO_ENCODED_RUSTFLAGS",
         "RUSTC_WORKSPACE_WRAPPER",

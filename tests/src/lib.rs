@@ -1,7 +1,7 @@
 //! The harness in which one test body runs in every mode.
 #![allow(
     clippy::disallowed_methods,
-    reason = "tests read the plugins they run and write their own input"
+    reason = "tests read the plugins that they run and write their input"
 )]
 
 pub mod lifeline;
@@ -21,13 +21,13 @@ use std::time::Duration;
 pub use admission_host::*;
 pub use modes::Mode;
 
-/// The grace of a close that is to be graceful.
+/// The grace of a graceful close.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a test may take before it counts as hanging. Nothing is asserted of it.
-const GUARD: Duration = Duration::from_secs(120);
+/// A test that takes longer hangs. Tests assert nothing about their duration.
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Defines a test whose one body runs in every mode, once under the name of each.
+/// Defines tests whose bodies run in every mode. Each mode is a test of its own.
 #[macro_export]
 macro_rules! in_every_mode {
     ($($tests:tt)*) => {
@@ -35,8 +35,8 @@ macro_rules! in_every_mode {
     };
 }
 
-/// Defines a test whose one body runs in every mode in which plugins speak in frames: it
-/// is about what cannot be said, or is said otherwise, over gRPC.
+/// Defines tests whose bodies run in every mode in which plugins speak in frames: they test
+/// what gRPC cannot carry or carries differently.
 #[macro_export]
 macro_rules! in_every_stdio_mode {
     ($($tests:tt)*) => {
@@ -44,7 +44,7 @@ macro_rules! in_every_stdio_mode {
     };
 }
 
-/// Defines tests whose bodies run in the modes that are named first.
+/// Defines tests whose bodies run in the given modes.
 #[macro_export]
 macro_rules! in_modes {
     ($modes:tt $(async fn $name:ident($mode:ident: Mode) $body:block)*) => {$(
@@ -58,7 +58,7 @@ macro_rules! in_modes {
     )*};
 }
 
-/// Defines the tests of one body, which is called `body`.
+/// Defines a test for each mode that runs the function `body`.
 #[macro_export]
 macro_rules! test_in {
     ($($mode:ident)*) => {$(
@@ -69,7 +69,7 @@ macro_rules! test_in {
     )*};
 }
 
-/// Runs `body` in a mode.
+/// Runs the function `body` in a mode.
 #[macro_export]
 macro_rules! run_in {
     (native) => {
@@ -87,36 +87,40 @@ macro_rules! run_in {
 }
 
 tokio::task_local! {
-    /// The program that is the guard of native plugins.
+    /// Program of the guard of native plugins.
     static PLUGINS_GUARD: &'static str;
 }
 
-/// Runs a test's body, in which every host has this program as its guard.
+/// Runs the body of a test. Every host in it uses this program as its guard.
 pub async fn under_guard(guard: &'static str, body: impl Future<Output = ()>) {
     PLUGINS_GUARD.scope(guard, body).await;
 }
 
-/// Runs a test's body, and panics rather than hang.
+/// Runs the body of a test, with a timeout.
+///
+/// # Panics
+///
+/// If the body panics or hangs.
 pub async fn guarded(body: impl Future<Output = ()>) {
-    if tokio::time::timeout(GUARD, body).await.is_err() {
+    if tokio::time::timeout(TEST_TIMEOUT, body).await.is_err() {
         panic!("the test hangs");
     }
 }
 
-/// Creates a host without metadata.
+/// Creates a host without a repository.
 #[must_use]
 pub fn host() -> Host {
     Host::new(options())
 }
 
-/// Creates a host whose metadata comes from `repository`.
+/// Creates a host with this repository.
 #[must_use]
 pub fn host_with(repository: impl Repository + 'static) -> Host {
     Host::new(options().repository(Arc::new(repository)))
 }
 
-/// Returns options for a host on this test's runtime, with a cache for components
-/// that all tests share, and with the test's guard if it has one.
+/// Returns options for a host on the runtime of this test, with the component cache of the
+/// test process, and with the guard of this test if it has one.
 #[must_use]
 pub fn options() -> HostOptions {
     let options = HostOptions::new(tokio::runtime::Handle::current())
@@ -127,13 +131,13 @@ pub fn options() -> HostOptions {
     }
 }
 
-/// Returns the pin of some instance of `package`.
+/// Returns a pin of `package`.
 #[must_use]
 pub fn pin(package: &str) -> Pin {
     Pin::new(package, &"a".repeat(40)).expect("a valid package name")
 }
 
-/// Waits for the error that a check ends with.
+/// Waits for the error of a check.
 ///
 /// # Panics
 ///
@@ -142,8 +146,7 @@ pub async fn error_of(promise: &Promise) -> CheckError {
     promise.wait().await.expect_err("the pin was admitted")
 }
 
-/// Waits for something that no event announces, such as a task that other threads see
-/// end; the guard of the test bounds it.
+/// Waits for a condition that no event announces. The timeout of the test bounds the wait.
 pub async fn eventually(mut holds: impl FnMut() -> bool) {
     while !holds() {
         tokio::time::sleep(Duration::from_millis(5)).await;

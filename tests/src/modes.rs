@@ -1,4 +1,4 @@
-//! The modes in which a plugin can run, and what differs between them.
+//! The modes in which a plugin can run, and the differences between them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use admission_host::{Component, NativeCommand, Source, Wire};
 use tempfile::TempDir;
 
-/// Where the argument of the fixture stands in the component, which gets none.
+/// Precedes the space for the argument of the fixture in the component, because a component
+/// gets no arguments.
 const MARKER: &[u8] = b"@@ARGUMENT@@";
 
 /// Longest argument of the fixture, in bytes.
@@ -18,22 +19,23 @@ const MAX_ARGUMENT: usize = 52;
 pub enum Mode {
     /// As a subprocess.
     Native,
-    /// As a subprocess under a guard, which [`under_guard`](crate::under_guard) names.
+    /// As a subprocess under the guard of [`under_guard`](crate::under_guard).
     Guarded,
-    /// As a subprocess that speaks gRPC, the reference's own wire.
+    /// As a subprocess that speaks gRPC, the wire of the reference.
     Grpc,
     /// As a WASI component in this process.
     Component,
 }
 
 impl Mode {
-    /// Every mode there is.
+    /// Every mode.
     pub const ALL: [Self; 4] = [Self::Native, Self::Guarded, Self::Grpc, Self::Component];
 
-    /// Those in which a plugin speaks in frames.
+    /// The modes in which a plugin speaks in frames.
     pub const STDIO: [Self; 3] = [Self::Native, Self::Guarded, Self::Component];
 
-    /// Returns what [`in_every_mode!`](crate::in_every_mode) calls the tests in this mode.
+    /// Returns the name of the tests that [`in_every_mode!`](crate::in_every_mode) defines for
+    /// this mode.
     #[must_use]
     pub const fn test_name(self) -> &'static str {
         match self {
@@ -44,8 +46,8 @@ impl Mode {
         }
     }
 
-    /// Returns the fixture that does what its `argument` says; with an empty one, what
-    /// the name of each package says.
+    /// Returns the fixture. It does what its `argument` says or, if that is empty, what the
+    /// name of each package says.
     #[must_use]
     pub fn fixture(self, argument: &str) -> Source {
         match self {
@@ -75,7 +77,7 @@ impl Mode {
         }
     }
 
-    /// Returns the words for an exit with `code`: WASI 0.2 keeps no number.
+    /// Returns the text of an exit with `code`. WASI 0.2 keeps no number.
     #[must_use]
     pub fn exit_words(self, code: u8) -> String {
         match self {
@@ -84,7 +86,7 @@ impl Mode {
         }
     }
 
-    /// Returns the name by which errors call the fixture.
+    /// Returns the name of the fixture in errors.
     #[must_use]
     pub fn fixture_name(self) -> &'static str {
         match self {
@@ -93,7 +95,7 @@ impl Mode {
         }
     }
 
-    /// Returns a program to be run in this mode, which is none of a component.
+    /// Returns a program that runs in this mode, which must not be the mode of components.
     #[must_use]
     pub fn command(self, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Source {
         let wire = match self {
@@ -104,26 +106,26 @@ impl Mode {
     }
 }
 
-/// Returns the fixture as a component, for a test to limit it.
+/// Returns the fixture as a component, for tests of limits.
 #[must_use]
 pub fn fixture_component(argument: &str) -> Component {
     Component::from_bytes(with_argument(argument))
 }
 
-/// Returns a folder for compiled components that lives as long as the test process.
+/// Returns the component cache of the test process.
 pub fn component_cache() -> PathBuf {
     static CACHE: OnceLock<TempDir> = OnceLock::new();
     let folder = CACHE.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
     folder.path().to_owned()
 }
 
-/// Returns the path of a plugin that was built as a program.
+/// Returns the path of a plugin, built as a program.
 #[must_use]
 pub fn native(name: &str) -> PathBuf {
     Path::new(env!("NATIVE_PLUGINS")).join(name)
 }
 
-/// Returns the path of a plugin that was built as a component.
+/// Returns the path of a plugin, built as a component.
 #[must_use]
 pub fn component(name: &str) -> PathBuf {
     Path::new(env!("COMPONENT_PLUGINS"))
@@ -131,13 +133,14 @@ pub fn component(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Returns the bytes of the fixture as a component with this argument.
+/// Returns the bytes of the fixture, built as a component, with this argument.
 pub(crate) fn with_argument(argument: &str) -> Vec<u8> {
     assert!(
         argument.len() <= MAX_ARGUMENT,
         "the marker has no room for {argument:?}"
     );
-    let mut bytes = std::fs::read(component("conformance-fixture")).expect("the build has made it");
+    let mut bytes =
+        std::fs::read(component("conformance-fixture")).expect("the build script has built it");
     let found = bytes
         .windows(MARKER.len())
         .position(|window| window == MARKER);

@@ -23,7 +23,7 @@ pub struct Counted {
 
 impl Counted {
     /// Creates a repository in which `pin` has `entries` entries with the keys `k0`,
-    /// `k1` and so on, in the order in which they are to be visited.
+    /// `k1` and so on, in the order of a visit.
     #[must_use]
     pub fn with_entries(pin: &Pin, entries: usize) -> Self {
         let metadata = (0..entries).map(|n| InstanceMetadata::new(format!("k{n:02}"), "value"));
@@ -35,7 +35,7 @@ impl Counted {
         }
     }
 
-    /// Returns how often metadata was listed.
+    /// Returns the number of calls so far.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
@@ -49,7 +49,7 @@ impl Repository for Counted {
     }
 }
 
-/// A repository that answers every call with the same page and keeps what was asked.
+/// A repository that answers every call with the same page and records the requests.
 #[derive(Debug, Clone, Default)]
 pub struct Recorded {
     page: MetadataPage,
@@ -66,7 +66,7 @@ impl Recorded {
         }
     }
 
-    /// Returns what was asked so far.
+    /// Returns the requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<ListMetadata> {
         let requests = self.requests.lock();
@@ -94,12 +94,12 @@ impl Repository for Failing {
     }
 }
 
-/// A repository that never answers, and counts the calls that it works on.
+/// A repository that never answers, and counts the running calls.
 #[derive(Debug, Clone, Default)]
 pub struct Stuck(Arc<AtomicUsize>);
 
 impl Stuck {
-    /// Returns how many calls are under way.
+    /// Returns the number of running calls.
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.0.load(Ordering::SeqCst)

@@ -1,4 +1,4 @@
-//! A repository that answers when its test lets it.
+//! A repository whose replies a test releases.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,17 +8,17 @@ use tokio::sync::Semaphore;
 
 use super::UnderWay;
 
-/// A repository that holds back its answers until it is opened.
+/// A repository that replies only after it is opened.
 #[derive(Clone)]
 pub struct Gated<R> {
     repository: R,
-    /// Has no permits: whoever acquires one waits until it is closed.
+    /// Has no permits, so acquiring one waits until the semaphore is closed.
     gate: Arc<Semaphore>,
     under_way: Arc<AtomicUsize>,
 }
 
 impl<R> Gated<R> {
-    /// Creates a repository that will answer as `repository` does.
+    /// Creates a repository that replies like `repository`.
     pub fn new(repository: R) -> Self {
         Self {
             repository,
@@ -27,12 +27,12 @@ impl<R> Gated<R> {
         }
     }
 
-    /// Lets every call be answered, now and later.
+    /// Releases every reply, now and later.
     pub fn open(&self) {
         self.gate.close();
     }
 
-    /// Returns how many calls are under way.
+    /// Returns the number of running calls.
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.under_way.load(Ordering::SeqCst)
@@ -44,7 +44,7 @@ impl<R: Repository> Repository for Gated<R> {
         let under_way = UnderWay::new(&self.under_way);
         Box::pin(async move {
             let _under_way = under_way;
-            // An error is what opens the gate.
+            // The gate opens with an error: the semaphore is closed.
             let _ = self.gate.acquire().await;
             self.repository.list_metadata(request).await
         })

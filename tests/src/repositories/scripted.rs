@@ -1,4 +1,4 @@
-//! A repository that says what its test has written.
+//! A repository whose replies a test computes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use admission_host::{
 
 type Script = dyn Fn(usize, ListMetadata) -> Result<MetadataPage, Status> + Send + Sync;
 
-/// A repository that answers as its test says, and counts its calls.
+/// A repository that replies with the result of a function, and counts its calls.
 #[derive(Clone)]
 pub struct Scripted {
     script: Arc<Script>,
@@ -17,7 +17,8 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// Creates a repository that answers its calls, numbered from 0, as `script` does.
+    /// Creates a repository that replies with the result of `script`, which gets the number of
+    /// the call, from 0.
     pub fn new(
         script: impl Fn(usize, ListMetadata) -> Result<MetadataPage, Status> + Send + Sync + 'static,
     ) -> Self {
@@ -27,8 +28,8 @@ impl Scripted {
         }
     }
 
-    /// Creates a repository that is like the real service: it gives all `count` entries
-    /// of an instance at once, whatever the page size, and knows no page tokens.
+    /// Creates a repository that behaves like the real service: it ignores the page size,
+    /// returns all `count` entries at once and supports no page tokens.
     #[must_use]
     pub fn at_once(count: usize, size: usize) -> Self {
         Self::new(move |_, request| {
@@ -42,7 +43,7 @@ impl Scripted {
         })
     }
 
-    /// Returns how often metadata was listed.
+    /// Returns the number of calls so far.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
@@ -60,7 +61,7 @@ impl Repository for Scripted {
 #[must_use]
 pub fn entries(count: usize, size: usize) -> Vec<InstanceMetadata> {
     let entry = |n| {
-        // Without a fingerprint, which takes its time for large values.
+        // Without a fingerprint, because computing it is slow for large values.
         let mut entry = InstanceMetadata::default();
         entry.key = format!("k{n:02}");
         entry.value = vec![b'x'; size];

@@ -1,9 +1,12 @@
-//! Measures how fast checks are answered in each mode, all in one run, so that what the
-//! machine does beside it falls on all of them.
+//! Measures the speed of checks in each mode, in turns, so that other load on the machine
+//! affects all modes alike.
+//!
+//! `cargo xtask bench --against COMMIT` parses the table that this prints and that older
+//! commits print.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "this is a program that looks at itself and reports"
+    reason = "this is a program that observes its own process and prints a report"
 )]
 
 mod measure;
@@ -15,18 +18,18 @@ use conformance::{Mode, options, own_guard};
 
 use crate::measure::Figures;
 
-/// Measures how fast checks are answered in each mode.
+/// Measures the speed of checks in each mode.
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Arguments {
-    /// Checks that are asked at once.
+    /// Checks that are requested at once.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     checks: u32,
-    /// Checks that are asked one after the other.
+    /// Checks that are requested one after the other.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
     single: u32,
-    /// How often each mode is measured; the figures are medians.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Measurements of each mode; the figures are medians.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 }
 
@@ -41,7 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let hosts = Mode::ALL.map(|mode| (mode, own_guard::host(mode, options())));
-    // What is compiled or started once for all is no part of the figures.
+    // This run compiles the component and starts the servers, outside of the figures.
     for (mode, host) in &hosts {
         Figures::measure(host, *mode, 100, 1).await?;
     }

@@ -1,33 +1,33 @@
-//! One run of one plugin.
+//! One measurement of one mode.
 
 use std::time::{Duration, Instant};
 
-use admission_host::{Host, Plugin};
+use admission_host::Host;
 use conformance::process::cpu_time;
 use conformance::{GRACE, Mode, Pin, pin};
 
-/// What one run took.
+/// The results of one measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figures {
-    /// Checks in a second, when all are asked at once.
+    /// Checks in a second, if all are requested at once.
     pub(crate) rate: f64,
-    /// What a check costs host and plugin together.
+    /// CPU time of a check in host and plugin together.
     pub(crate) cpu: Duration,
-    /// From the first question to the first answer.
+    /// From the first request to the first verdict, including the launch.
     pub(crate) first: Duration,
-    /// What half of the checks that are asked one after the other take at most.
+    /// Median latency of checks that are requested one after the other.
     pub(crate) p50: Duration,
-    /// What 99 of 100 take at most.
+    /// 99th percentile of that latency.
     pub(crate) p99: Duration,
 }
 
 impl Figures {
-    /// Starts a plugin that admits everything, and asks it about `checks` pins at once, and
-    /// another about `single` pins one after the other.
+    /// Starts a plugin that admits everything and checks `checks` pins at once; then starts
+    /// another and checks `single` pins one after the other.
     ///
     /// # Errors
     ///
-    /// If a pin is not admitted.
+    /// If a check fails.
     pub(crate) async fn measure(
         host: &Host,
         mode: Mode,
@@ -50,12 +50,12 @@ impl Figures {
         let plugin = host.plugin(mode.fixture(""));
         let mut times = Vec::new();
         for pin in &self::pins(single) {
-            let asked = Instant::now();
+            let requested = Instant::now();
             plugin.check_admission(pin).wait().await?;
-            times.push(asked.elapsed());
+            times.push(requested.elapsed());
         }
         plugin.close(GRACE).await;
-        // The first includes the launch.
+        // The first check includes the launch.
         times.remove(0);
         times.sort_unstable();
         Ok(Self {

@@ -1,8 +1,8 @@
-//! Plugins that are launched and closed, one after the other.
+//! Launches and closes plugins, one after the other.
 
 use std::time::{Duration, Instant};
 
-use admission_host::{Exit, Host, Plugin};
+use admission_host::{Exit, Host};
 use anyhow::{Context as _, bail, ensure};
 use conformance::lifeline::Lifeline;
 use conformance::process::Holdings;
@@ -11,15 +11,15 @@ use tokio::time::{sleep, timeout};
 
 use crate::litter;
 
-/// How long what was ended may take to be gone before it counts as left.
+/// A process or descriptor that is still there after this time counts as left.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Launches and closes the plugin `count` times.
+/// Launches and closes a plugin `count` times.
 ///
 /// # Errors
 ///
-/// If a plugin does not answer or end as it should, or if after the last cycle this
-/// process holds more than after the first.
+/// If a check fails, if a plugin does not exit with success, or if this process has more
+/// children, threads or descriptors after the last cycle than after the first.
 pub(crate) async fn run(host: &Host, mode: Mode, count: u32) -> anyhow::Result<()> {
     let started = Instant::now();
     cycle(host, mode).await?;
@@ -29,17 +29,17 @@ pub(crate) async fn run(host: &Host, mode: Mode, count: u32) -> anyhow::Result<(
             .await
             .with_context(|| format!("{mode:?}: cycle {number}"))?;
     }
-    let back = async {
+    let returned = async {
         while !is_within(&Holdings::now(), &baseline) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    if timeout(PATIENCE, back).await.is_err() {
+    if timeout(PATIENCE, returned).await.is_err() {
         let left = Holdings::now();
-        bail!("{mode:?}: left {left}; after the first cycle: {baseline}");
+        bail!("{mode:?}: after the last cycle: {left}; after the first: {baseline}");
     }
     println!(
-        "{mode:?}: {count} launched and closed in {:.1?}; left as after the first: {}",
+        "{mode:?}: {count} launched and closed in {:.1?}; after the last: {}",
         started.elapsed(),
         Holdings::now()
     );
@@ -51,7 +51,10 @@ async fn cycle(host: &Host, mode: Mode) -> anyhow::Result<()> {
     let plugin = host.plugin(litter::fixture(mode, &lifeline));
     plugin.check_admission(&pin("allow/a")).wait().await?;
     let exit = plugin.close(GRACE).await;
-    ensure!(exit == Exit::Success, "it did not end well: {exit}");
+    ensure!(
+        exit == Exit::Success,
+        "the plugin did not shut down cleanly: {exit}"
+    );
     let gone = async {
         while lifeline.is_held() {
             sleep(Duration::from_millis(1)).await;
@@ -59,10 +62,10 @@ async fn cycle(host: &Host, mode: Mode) -> anyhow::Result<()> {
     };
     timeout(PATIENCE, gone)
         .await
-        .context("a process of the plugin is left")
+        .context("a process of the plugin is still running")
 }
 
-/// Waits until no process is left, and nothing else changes between two looks.
+/// Waits until there are no children and two samples are equal.
 async fn settled() -> anyhow::Result<Holdings> {
     let settled = async {
         let mut before = Holdings::now();
@@ -77,7 +80,7 @@ async fn settled() -> anyhow::Result<Holdings> {
     };
     timeout(PATIENCE, settled)
         .await
-        .context("what the first cycle left does not settle")
+        .context("threads and descriptors keep changing after the first cycle")
 }
 
 fn is_within(now: &Holdings, baseline: &Holdings) -> bool {

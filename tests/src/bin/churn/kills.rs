@@ -1,4 +1,4 @@
-//! Hosts that are killed while they have a plugin.
+//! Kills hosts while they run a plugin.
 
 use std::fmt;
 use std::fs;
@@ -16,18 +16,18 @@ use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 
 use crate::litter;
 
-/// How long what is left of a host may take to be gone before it counts as left.
+/// A process that is still running after this time counts as left.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Latest moment after the event of its stage at which a host is killed, in microseconds.
+/// Longest time between the event of a stage and the kill, in microseconds.
 const LATEST: u64 = 5_000;
 
-/// Latest moment at which a host that launches is killed, counted from its own start.
+/// Longest time between the start of a host and its kill while launching, in microseconds.
 const LATEST_LAUNCH: u64 = 30_000;
 
 const INSTANCE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// What a host is doing when it is killed.
+/// The stage at which a host is killed.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     Launching,
@@ -35,13 +35,13 @@ enum Stage {
     Closing,
 }
 
-/// Kills `count` runs of `admit check` and waits, each time, until nothing is left.
+/// Kills `count` runs of `admit check`, and waits each time until their processes are gone.
 ///
 /// # Errors
 ///
-/// If something is.
+/// If a process is left.
 pub(crate) fn run(admit: &Path, count: u32) -> anyhow::Result<()> {
-    // Whatever loses its parent becomes a child of this process, and cannot hide.
+    // Orphans become children of this process, so none is missed.
     set_child_subreaper(Some(getpid())).context("cannot adopt orphans")?;
     let mut tally = Tally::default();
     let stages = [Stage::Launching, Stage::Running, Stage::Closing];
@@ -54,19 +54,19 @@ pub(crate) fn run(admit: &Path, count: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns how long the last process lived on.
+/// Returns the time from the kill to the exit of the last process.
 fn kill_one(admit: &Path, stage: Stage) -> anyhow::Result<Duration> {
     let mut lifeline = Lifeline::new();
     let mut host = match stage {
         Stage::Launching => start(admit, &["allow"], &litter::silent(&lifeline))?,
-        // One check stays undecided, so the run cannot come to its end.
+        // One check stays pending, so `admit` keeps running.
         Stage::Running => start(admit, &["allow", "hang"], &litter::answering(&lifeline))?,
         Stage::Closing => start(admit, &["allow"], &litter::lingering(&lifeline))?,
     };
     match stage {
         Stage::Launching if rand::random() => pause(LATEST_LAUNCH),
         Stage::Launching => {
-            hear(&mut lifeline, litter::LINES)?;
+            wait_for_lines(&mut lifeline, litter::LINES)?;
             pause(LATEST);
         }
         Stage::Running => {
@@ -74,12 +74,12 @@ fn kill_one(admit: &Path, stage: Stage) -> anyhow::Result<Duration> {
             let mut first = String::new();
             BufReader::new(stdout).read_line(&mut first)?;
             if !first.contains("\"admitted\"") {
-                bail!("admit says {first:?}");
+                bail!("admit printed {first:?}");
             }
             pause(LATEST);
         }
         Stage::Closing => {
-            hear(&mut lifeline, litter::LINES + 1)?;
+            wait_for_lines(&mut lifeline, litter::LINES + 1)?;
             pause(LATEST);
         }
     }
@@ -92,7 +92,7 @@ fn kill_one(admit: &Path, stage: Stage) -> anyhow::Result<Duration> {
             return Ok(killed.elapsed());
         }
         if killed.elapsed() > PATIENCE {
-            bail!("left: {}", describe(&children()));
+            bail!("still running: {}", describe(&children()));
         }
         sleep(Duration::from_micros(100));
     }
@@ -115,12 +115,12 @@ fn start(admit: &Path, packages: &[&str], plugin: &[std::ffi::OsString]) -> anyh
         .with_context(|| format!("cannot start {}", admit.display()))
 }
 
-/// Waits until the plugin has written `lines`.
-fn hear(lifeline: &mut Lifeline, lines: usize) -> anyhow::Result<()> {
-    let asked = Instant::now();
+/// Waits until the plugin has written this many lines.
+fn wait_for_lines(lifeline: &mut Lifeline, lines: usize) -> anyhow::Result<()> {
+    let started = Instant::now();
     while lifeline.heard().lines().count() < lines {
-        if asked.elapsed() > PATIENCE {
-            bail!("the plugin has only said {:?}", lifeline.heard());
+        if started.elapsed() > PATIENCE {
+            bail!("the plugin has only written {:?}", lifeline.heard());
         }
         sleep(Duration::from_micros(100));
     }
@@ -131,7 +131,7 @@ fn pause(latest: u64) {
     sleep(Duration::from_micros(rand::random_range(0..latest)));
 }
 
-/// Reaps every process that has ended; tells whether any child lives.
+/// Reaps every process that has exited; returns whether a child is still running.
 fn reap() -> anyhow::Result<bool> {
     loop {
         match wait(WaitOptions::NOHANG) {
@@ -152,7 +152,7 @@ fn describe(processes: &[u32]) -> String {
     lines.collect::<Vec<_>>().join(", ")
 }
 
-/// How many were killed in each stage, and how long it took.
+/// The number of kills in each stage, and how long the processes took to exit.
 #[derive(Default)]
 struct Tally {
     launching: u32,
@@ -188,7 +188,7 @@ impl fmt::Display for Tally {
         if let (Some(median), Some(longest)) = (took.get(took.len() / 2), took.last()) {
             write!(
                 f,
-                "; the last process was gone after {median:.1?} (median), {longest:.1?} (longest)"
+                "; the last process exited after {median:.1?} (median), {longest:.1?} (longest)"
             )?;
         }
         Ok(())

@@ -10,17 +10,17 @@ use conformance::modes::native;
 /// Leaves a process in the plugin's group.
 const FORK: &str = "sleep 1000 & echo forked >&9";
 
-/// Leaves a process that has a session of its own, and no parent.
+/// Leaves a process in its own session, without a parent.
 const DAEMONISE: &str = "setsid sh -c 'sleep 1000 & echo daemonised >&9'";
 
-/// Becomes the fixture.
+/// Executes the fixture.
 const BECOME: &str = r#"exec "$1""#;
 
-/// Lines that a plugin writes once it has forked and daemonised.
+/// Number of lines that a plugin has written once it has forked and daemonised.
 pub(crate) const LINES: usize = 2;
 
-/// Returns the fixture as it comes in a mode, together with what it may leave there: a
-/// component has no processes, and a daemon of a plugin without a guard is out of reach.
+/// Returns the fixture for a mode. It leaves the processes that a close must end in that mode:
+/// a component has none, and a plugin without a guard may leave no daemon.
 pub(crate) fn fixture(mode: Mode, lifeline: &Lifeline) -> Source {
     let commands: &[&str] = match mode {
         Mode::Component => return mode.fixture(""),
@@ -40,8 +40,8 @@ pub(crate) fn silent(lifeline: &Lifeline) -> Vec<OsString> {
     with_fixture(lifeline, &[FORK, DAEMONISE, "exec sleep 1000"])
 }
 
-/// Returns a plugin that forks, daemonises, answers, says when it was asked to finish, and
-/// does not.
+/// Returns a plugin that forks, daemonises and answers. When it is asked to shut down it
+/// writes a line and keeps running.
 pub(crate) fn lingering(lifeline: &Lifeline) -> Vec<OsString> {
     let linger = r#""$1"; echo finishing >&9; exec sleep 1000"#;
     with_fixture(lifeline, &[FORK, DAEMONISE, linger])

@@ -1,9 +1,9 @@
-//! Launches and closes plugins that leave processes behind, kills hosts in the middle of
-//! it, and fails if anything of either is left.
+//! Launches and closes plugins that leave processes behind, kills hosts meanwhile, and fails
+//! if a process or descriptor of either is left.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "this is a program that looks at itself and reports"
+    reason = "this is a program that observes its own process and prints a report"
 )]
 
 mod cycles;
@@ -16,15 +16,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use conformance::{Mode, options, own_guard};
 
-/// Launches and closes plugins, kills hosts, and looks for what is left of them.
+/// Launches and closes plugins, kills hosts, and fails if a process or descriptor is left.
 #[derive(Parser)]
 #[command(name = "churn")]
 struct Arguments {
-    /// How often to launch and close a plugin in each mode.
+    /// Launches of a plugin in each mode.
     #[arg(long, default_value_t = 1_000)]
     cycles: u32,
-    /// How many runs of `admit check` to kill; a third each while it launches its plugin,
-    /// is answered by it, and closes it.
+    /// Runs of `admit check` to kill: a third each while its plugin is launching, running and
+    /// closing.
     #[arg(long, default_value_t = 201)]
     kills: u32,
     /// The `admit` to kill.
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         }
         Ok(())
     });
-    // Nobody else may wait for the processes that this one inherits from killed hosts.
+    // The runtime must not reap the processes that this one adopts from killed hosts.
     drop(runtime);
     match launched.and_then(|()| kills::run(&arguments.admit, arguments.kills)) {
         Ok(()) => {

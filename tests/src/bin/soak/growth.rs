@@ -1,4 +1,4 @@
-//! What this process holds in the course of the run.
+//! Memory, threads, descriptors and children of this process during the run.
 
 use std::fmt;
 use std::fs;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use conformance::process::Holdings;
 
-/// How much more memory than after the first part of the run is still no growth:
-/// allocators keep what they had at the peak.
+/// More memory than this above the first half of the run counts as growth: an allocator keeps
+/// the memory of the peak.
 const SLACK_KIB: u64 = 48 << 10;
 
-/// A look at this process while no plugin runs.
+/// A sample of this process while no plugin runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     holdings: Holdings,
@@ -18,7 +18,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Waits until nothing of the plugins is left, as far as it will, and looks.
+    /// Waits until no children are left, for 2 s at most, and takes a sample.
     pub(crate) async fn take() -> Self {
         let mut sample = Self::now();
         for _ in 0..100 {
@@ -39,7 +39,7 @@ impl Sample {
     }
 }
 
-/// Says what the last sample holds beyond the most that the earlier ones did.
+/// Describes by how much the last sample exceeds the maximum of the earlier ones.
 pub(crate) fn between(earlier: &[Sample], later: &[Sample]) -> Vec<String> {
     let Some(last) = later.last() else {
         return vec!["there are no samples".to_owned()];
@@ -59,7 +59,7 @@ pub(crate) fn between(earlier: &[Sample], later: &[Sample]) -> Vec<String> {
     ]
     .into_iter()
     .filter(|(_, now, most)| now > most)
-    .map(|(what, now, most)| format!("{now} {what}, {most} at most were expected"))
+    .map(|(what, now, most)| format!("{now} {what}, expected at most {most}"))
     .collect()
 }
 
@@ -75,5 +75,5 @@ fn resident_kib() -> u64 {
     let number = line.and_then(|line| line.split_whitespace().next());
     number
         .and_then(|number| number.parse().ok())
-        .expect("the kernel tells it")
+        .expect("the kernel reports it")
 }

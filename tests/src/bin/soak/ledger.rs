@@ -1,44 +1,44 @@
-//! What each check must answer, and what it did answer.
+//! Compares the outcome of each check with the expected one.
 
 use std::fmt;
 
 use admission_host::{CheckError, ErrorKind, Pin};
 use conformance_fixture::hash;
 
-/// How the checks of one mode ended.
+/// The outcomes of the checks of one mode.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     pub(crate) plugins: u64,
     /// Plugins that crashed or were killed.
     pub(crate) killed: u64,
     pub(crate) checks: u64,
-    /// Checks that ended with the verdict that was due.
+    /// Checks that ended with the expected verdict.
     verdicts: u64,
-    /// Checks that failed with their plugin, which was meant to end.
+    /// Checks that failed because their plugin ended as intended.
     failures: u64,
-    /// Checks that nobody settled.
+    /// Checks that stayed pending.
     pub(crate) lost: u64,
-    /// Verdicts on checks that were settled already.
-    pub(crate) doubled: u64,
-    /// What should not have been said, the first few in full.
+    /// Verdicts on settled checks.
+    pub(crate) duplicate: u64,
+    /// Unexpected outcomes.
     wrong: u64,
     examples: Vec<String>,
 }
 
-/// Examples that are kept of what was wrong.
+/// Number of wrong outcomes that are kept as examples.
 const EXAMPLES: usize = 5;
 
 impl Ledger {
-    /// Enters how a check ended. `mortal` tells whether its plugin was meant to end
-    /// before all its checks did.
-    pub(crate) fn enter(&mut self, pin: &Pin, result: Result<(), CheckError>, mortal: bool) {
+    /// Adds the outcome of a check. `mortal` means that its plugin may end before the check
+    /// gets its verdict.
+    pub(crate) fn add(&mut self, pin: &Pin, result: Result<(), CheckError>, mortal: bool) {
         self.checks += 1;
         let package = pin.package();
-        let due = match package.starts_with("die/") {
+        let expected = match package.starts_with("die/") {
             true => Err("no verdict".to_owned()),
             false => hash::verdict(package, &pin.instance().object_ref().hex_digest),
         };
-        match (&result, &due) {
+        match (&result, &expected) {
             (Ok(()), Ok(())) => self.verdicts += 1,
             (Err(error @ CheckError::Denied { .. }), Err(message))
                 if error.to_string() == *message =>
@@ -50,19 +50,22 @@ impl Ledger {
                 self.wrong += 1;
                 if self.examples.len() < EXAMPLES {
                     self.examples
-                        .push(format!("{pin}: {result:?}, due: {due:?}"));
+                        .push(format!("{pin}: {result:?}, expected: {expected:?}"));
                 }
             }
         }
     }
 
-    /// Tells whether every check ended as it must.
+    /// Returns whether every outcome was expected.
     pub(crate) fn is_clean(&self) -> bool {
-        self.lost == 0 && self.doubled == 0 && self.wrong == 0
+        self.lost == 0 && self.duplicate == 0 && self.wrong == 0
     }
 
     fn share_of_verdicts(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "it is printed as a percentage")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "the share is printed as a percentage"
+        )]
         let share = self.verdicts as f64 / self.checks.max(1) as f64;
         100.0 * share
     }
@@ -73,7 +76,7 @@ impl fmt::Display for Ledger {
         write!(
             f,
             "{} plugins ({} killed), {} checks: {} verdicts ({:.1} %), {} failed with their plugin; \
-             {} lost, {} doubled, {} wrong",
+             {} lost, {} duplicate, {} wrong",
             self.plugins,
             self.killed,
             self.checks,
@@ -81,7 +84,7 @@ impl fmt::Display for Ledger {
             self.share_of_verdicts(),
             self.failures,
             self.lost,
-            self.doubled,
+            self.duplicate,
             self.wrong
         )?;
         self.examples
@@ -90,7 +93,7 @@ impl fmt::Display for Ledger {
     }
 }
 
-/// Tells whether this is how a check fails when its plugin ends.
+/// Returns whether a check fails with this kind when its plugin ends.
 fn is_end(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -1,9 +1,9 @@
-//! Runs plugins at full rate, ends them in every way, and keeps a ledger of what each
-//! check must answer. Fails on any verdict lost, doubled or wrong, and on growth.
+//! Runs plugins at full rate, ends them in every way, and compares every outcome with the
+//! expected one. Fails if a verdict is lost, duplicate or wrong, or if this process grows.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "this is a program that looks at itself and reports"
+    reason = "this is a program that observes its own process and prints a report"
 )]
 
 mod crash;
@@ -28,25 +28,26 @@ use crate::crash::Delays;
 use crate::growth::Sample;
 use crate::ledger::Ledger;
 
-/// Parts of the run. What is held after the last may be what was held in the first half.
+/// Parts of the run. The process must not hold more after the last part than after those of
+/// the first half.
 const PARTS: u32 = 8;
 
-/// Crashes that are timed after each part, with and without a grandchild.
+/// Crashes that are measured after each part, with and without a grandchild.
 const CRASHES: usize = 5;
 
-/// Runs plugins at full rate, ends them in every way, and looks for what is lost.
+/// Runs plugins at full rate, ends them in every way, and fails if a verdict is lost.
 #[derive(Parser)]
 #[command(name = "soak")]
 struct Arguments {
-    /// How long to run, in seconds.
+    /// Duration in seconds.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(4..))]
     seconds: u32,
-    /// Where the dice start; a run prints its own.
+    /// Seed of the random choices; every run prints its seed.
     #[arg(long, default_value_t = rand::random())]
     seed: u64,
 }
 
-/// Answers every call with one entry.
+/// Replies to every call with one entry.
 struct AlwaysOne;
 
 impl Repository for AlwaysOne {
@@ -56,7 +57,7 @@ impl Repository for AlwaysOne {
     }
 }
 
-/// One mode, with dice of its own so that a seed gives the same plugins again.
+/// One mode. It has its own random numbers, so that a seed repeats the same plugins.
 struct Lane {
     host: Host,
     mode: Mode,
@@ -99,13 +100,13 @@ async fn soak(arguments: &Arguments) -> ExitCode {
         .collect();
     let (unguarded, guarded) = (host(Mode::Native), host(Mode::Guarded));
     let mut delays = [
-        ("of a crash", &unguarded, ""),
+        ("a crash", &unguarded, ""),
         (
-            "of a crash while a grandchild holds the pipes",
+            "a crash while a grandchild holds the pipes",
             &unguarded,
             "with-grandchild",
         ),
-        ("of the same under a guard", &guarded, "with-grandchild"),
+        ("the same under a guard", &guarded, "with-grandchild"),
     ]
     .map(|crash| (crash, Delays::default()));
     let mut samples = Vec::new();
@@ -127,7 +128,9 @@ async fn soak(arguments: &Arguments) -> ExitCode {
     }
     for ((what, ..), delays) in &mut delays {
         if let Some((median, longest)) = delays.summary() {
-            println!("waiters learned {what} after {median:.1?} (median), {longest:.1?} (longest)");
+            println!(
+                "waiters learned of {what} after {median:.1?} (median), {longest:.1?} (longest)"
+            );
         }
     }
     verdict(&lanes, &samples)
@@ -136,9 +139,11 @@ async fn soak(arguments: &Arguments) -> ExitCode {
 fn verdict(lanes: &[Lane], samples: &[Sample]) -> ExitCode {
     let (first_half, second_half) = samples.split_at(samples.len() / 2);
     let growth = growth::between(first_half, second_half);
-    growth.iter().for_each(|growth| println!("grown: {growth}"));
+    growth
+        .iter()
+        .for_each(|growth| println!("growth: {growth}"));
     if growth.is_empty() && lanes.iter().all(|lane| lane.ledger.is_clean()) {
-        println!("nothing lost, doubled, wrong or grown");
+        println!("no verdict lost, duplicate or wrong; no growth");
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -11,36 +11,34 @@ use rand::{Rng as _, RngExt as _};
 
 use crate::ledger::Ledger;
 
-/// How long the checks of one plugin may take before they count as lost.
+/// Checks that are pending for longer count as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Checks of one plugin: enough for several batches, so that a plugin that dies near
-/// the end has answered most of them.
+/// Fewest and most checks of one plugin: enough for several batches, so that a plugin that
+/// crashes near the end has answered most of them.
 const FEWEST: usize = 1_000;
 const MOST: usize = 5_000;
 
-/// How a plugin is to end.
+/// How a plugin ends.
 #[derive(Debug, Clone, Copy)]
 enum Ending {
-    /// It is closed once all is answered.
+    /// It is closed after all verdicts.
     Closed,
-    /// It is closed after this many answers.
+    /// It is closed after this many outcomes.
     ClosedEarly(usize),
-    /// Its handle is dropped after this many answers.
+    /// Its handle is dropped after this many outcomes.
     Dropped(usize),
-    /// It ends by itself, in this way, when it comes to the check of this number, amid all
-    /// the others.
+    /// It crashes in this way at the check of this number, among all others.
     Dies(usize, &'static str),
-    /// It ends by itself, in this way, at a check that is asked after this many answers.
+    /// It crashes in this way at a check that is requested after this many outcomes.
     DiesAfter(usize, &'static str),
 }
 
-/// How a plugin may die.
+/// The ways in which the fixture can crash.
 const DEATHS: [&str; 3] = ["exit", "abort", "kill"];
 
 impl Ending {
-    /// Chooses an ending of a plugin that is asked `checks` times, such that most of
-    /// them are answered.
+    /// Chooses an ending of a plugin with `checks` checks that most of them precede.
     fn choose(random: &mut StdRng, checks: usize) -> Self {
         let late = random.random_range(checks * 19 / 20..checks);
         let death = DEATHS[random.random_range(0..DEATHS.len())];
@@ -53,7 +51,7 @@ impl Ending {
         }
     }
 
-    /// Returns after how many answers something is to be done for it.
+    /// Returns the number of outcomes after which the plugin must be ended.
     fn answers(self) -> Option<usize> {
         match self {
             Self::ClosedEarly(answers) | Self::Dropped(answers) | Self::DiesAfter(answers, _) => {
@@ -64,7 +62,7 @@ impl Ending {
     }
 }
 
-/// Starts a plugin, asks it, ends it, and enters everything into the ledger.
+/// Starts a plugin, checks pins, ends the plugin, and adds every outcome to the ledger.
 pub(crate) async fn run(
     host: &Host,
     mode: Mode,
@@ -75,18 +73,18 @@ pub(crate) async fn run(
     let checks = random.random_range(FEWEST..MOST);
     let ending = Ending::choose(random, checks);
     let plugin = host.plugin(mode.fixture(""));
-    let asked = ask(&plugin, number, checks, ending, random);
+    let checks = check_pins(&plugin, number, checks, ending, random);
     let wait = |(pin, promise): (Pin, Promise)| async move {
         let result = promise.wait().await;
         (pin, result)
     };
-    let mut waiting: FuturesUnordered<_> = asked.into_iter().map(wait).collect();
+    let mut waiting: FuturesUnordered<_> = checks.into_iter().map(wait).collect();
     let mut plugin = Some(plugin);
     let mut answers = 0;
     let mortal = !matches!(ending, Ending::Closed);
     let everything = async {
         while let Some((pin, result)) = waiting.next().await {
-            ledger.enter(&pin, result, mortal);
+            ledger.add(&pin, result, mortal);
             answers += 1;
             if ending.answers() == Some(answers) {
                 waiting.extend(end_early(&mut plugin, ending, number).map(wait));
@@ -98,9 +96,9 @@ pub(crate) async fn run(
     }
     drop(waiting);
     if let Some(plugin) = plugin {
-        // Verdicts on what a close has aborted come too late, and that is no fault.
+        // Verdicts on checks that a close has aborted are late, not duplicate.
         if !matches!(ending, Ending::ClosedEarly(_)) {
-            ledger.doubled += plugin.ignored_input().verdicts;
+            ledger.duplicate += plugin.ignored_input().verdicts;
         }
         plugin.close(GRACE).await;
     }
@@ -109,8 +107,8 @@ pub(crate) async fn run(
     ledger.killed += u64::from(dies);
 }
 
-/// Asks in bursts, asks some pins twice, gives up some waits and clears the cache.
-fn ask(
+/// Requests checks, some of them twice, cancels some waits and clears the cache.
+fn check_pins(
     plugin: &Plugin,
     number: u64,
     checks: usize,
@@ -129,8 +127,7 @@ fn ask(
             1 => drop(promise.wait()),
             2 => {
                 let again = plugin.check_admission(&pin);
-                // A promise that is settled may have been cleared, but none is before
-                // this task yields or the plugin is quick.
+                // It may be a new promise only if the first was settled and cleared.
                 assert!(again.same_as(&promise) || promise.is_settled());
             }
             _ => {}
@@ -140,7 +137,7 @@ fn ask(
     asked
 }
 
-/// Ends the plugin, which leaves undecided checks, or returns the check that it dies of.
+/// Ends the plugin while checks are pending, or returns a new check that crashes it.
 fn end_early(plugin: &mut Option<Plugin>, ending: Ending, number: u64) -> Option<(Pin, Promise)> {
     match (ending, &plugin) {
         (Ending::ClosedEarly(_), Some(plugin)) => {
@@ -159,7 +156,7 @@ fn end_early(plugin: &mut Option<Plugin>, ending: Ending, number: u64) -> Option
     }
 }
 
-/// Returns the pin of which the fixture dies.
+/// Returns a pin that crashes the fixture.
 fn fatal(way: &str, number: u64) -> Pin {
     pin(&format!("die/{way}/{number}"))
 }
