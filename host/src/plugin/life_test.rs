@@ -1,7 +1,8 @@
-//! The life of a plugin beside a model of it, while anything happens in any order.
+//! Random sequences of operations on the life of a plugin, compared with a model.
 //!
-//! `PROPTEST_CASES=100000` goes deeper than the default of 256 cases.
+//! The environment variable `PROPTEST_CASES` sets the number of sequences; the default is 256.
 
+mod concurrency;
 mod model;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use futures_util::future::BoxFuture;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
 
 use self::model::{
-    Answer, FAILED_KILL_AT, Id, MAX_UNDECIDED, Model, PINS, Phase, Reply, Step, one_of, time_of,
+    FAILED_KILL_AT, Id, MAX_PENDING, Model, ModelOutcome, PINS, Phase, Reply, Step, one_of, time_of,
 };
 use super::PluginState;
 use super::check_cache::{CheckId, Origin, Stamp, Taken};
@@ -30,23 +31,23 @@ use crate::repository::MemoryRepository;
 
 prop_state_machine! {
     #[test]
-    fn it_is_as_the_model_says_after_every_step(sequential 1..100 => System);
+    fn every_step_has_the_result_that_the_model_expects(sequential 1..100 => System);
 }
 
-/// A life, and everything that was ever got from it.
+/// A life, and every promise and wait of it.
 struct System {
     life: Life,
     plugin: Arc<str>,
-    /// The origin of every check that has one of its own.
+    /// The origin of every uncached check.
     origin: Arc<Origin>,
     epoch: Instant,
-    /// The promise of every check, in the order in which they were asked.
+    /// The promise of every check, in the order of requests.
     promises: Vec<Promise>,
     waiters: Vec<Waiter>,
 }
 
 struct Waiter {
-    /// Taken when it gives up.
+    /// `None` after it is cancelled.
     wait: Option<BoxFuture<'static, Outcome>>,
     wakes: Arc<Wakes>,
 }
@@ -58,7 +59,7 @@ impl StateMachineTest for System {
     fn init_test(_: &Model) -> Self {
         let plugin: Arc<str> = "policy".into();
         Self {
-            life: Life::new(Arc::clone(&plugin), MAX_UNDECIDED),
+            life: Life::new(Arc::clone(&plugin), MAX_PENDING),
             plugin,
             origin: Arc::new(Origin {
                 service_url: "https://other.example.com".into(),
@@ -77,21 +78,21 @@ impl StateMachineTest for System {
 
     fn check_invariants(system: &Self, model: &Model) {
         assert_eq!(system.life.state(), model.state);
-        assert_eq!(system.life.ignored_input().verdicts, model.strays);
+        assert_eq!(system.life.ignored_input().verdicts, model.ignored);
         let kill_at = system.life.kill_at().map(|at| system.seconds(at));
         assert_eq!(kill_at, model.kill_at);
         for (number, check) in model.checks.iter().enumerate() {
-            let answer = answer_of(&system.promises[number]);
-            let (expected, is_out) = match check.phase {
+            let outcome = outcome_of(&system.promises[number]);
+            let (expected, is_in_flight) = match check.phase {
                 Phase::Unsent => (None, false),
-                Phase::Out => (None, true),
-                Phase::Settled(answer) => (Some(answer), false),
+                Phase::InFlight => (None, true),
+                Phase::Settled(outcome) => (Some(outcome), false),
             };
-            assert_eq!(answer, expected);
+            assert_eq!(outcome, expected);
             let question = system.life.register_call(id_of(number));
-            assert_eq!(question.is_some(), is_out);
+            assert_eq!(question.is_some(), is_in_flight);
             let origin = question.and_then(|question| question.origin);
-            assert_eq!(origin.is_some(), is_out && check.anew);
+            assert_eq!(origin.is_some(), is_in_flight && check.uncached);
         }
         for (waiter, expected) in system.waiters.iter().zip(&model.waiters) {
             let wakes = waiter.wakes.0.load(Ordering::Relaxed);
@@ -103,12 +104,12 @@ impl StateMachineTest for System {
 impl System {
     fn step(&mut self, step: Step) -> Reply {
         match step {
-            Step::Ask { pin } => self.ask(pin, None),
-            Step::AskAnew { pin } => {
+            Step::Check { pin } => self.check(pin, None),
+            Step::CheckUncached { pin } => {
                 let origin = Arc::clone(&self.origin);
-                self.ask(pin, Some(&origin))
+                self.check(pin, Some(&origin))
             }
-            Step::Order { window } => self.order(window),
+            Step::Order { max_in_flight } => self.order(max_in_flight),
             Step::Verdict { id, code } => self.verdict(id, code),
             Step::Connect => Reply::Done(self.life.connect(self.epoch)),
             Step::Fail { error } => {
@@ -137,7 +138,7 @@ impl System {
                 Reply::Expired(count)
             }
             Step::Wait { check } => self.wait(check),
-            Step::GiveUp { waiter } => {
+            Step::Cancel { waiter } => {
                 if let Some(waiter) = one_of(self.waiters.len(), waiter) {
                     self.waiters[waiter].wait = None;
                 }
@@ -146,7 +147,7 @@ impl System {
         }
     }
 
-    fn ask(&mut self, pin: usize, origin: Option<&Arc<Origin>>) -> Reply {
+    fn check(&mut self, pin: usize, origin: Option<&Arc<Origin>>) -> Reply {
         let number = self.promises.len();
         let stamp = || Stamp {
             nonce: nonce_of(number),
@@ -159,26 +160,30 @@ impl System {
             .iter()
             .position(|known| known.same_as(&promise));
         if let Some(check) = known {
-            return Reply::Asked { check, launches };
+            return Reply::Promise { check, launches };
         }
-        if let Some(answer) = answer_of(&promise) {
+        if let Some(outcome) = outcome_of(&promise) {
             assert!(!launches);
-            return Reply::Refused(answer);
+            return Reply::Refused(outcome);
         }
         self.promises.push(promise);
         let check = number;
-        Reply::Asked { check, launches }
+        Reply::Promise { check, launches }
     }
 
-    fn order(&self, window: usize) -> Reply {
-        match self.life.next_order(window) {
+    fn order(&self, max_in_flight: usize) -> Reply {
+        match self.life.next_order(max_in_flight) {
             Order::Close => Reply::Close,
             Order::Send(id, question) => {
                 let check = (0..self.promises.len()).find(|&number| id_of(number) == id);
                 let pin = (0..PINS).find(|&number| pin_of(number) == question.pin);
-                let (check, pin) = check.zip(pin).expect("what is sent was asked");
-                let anew = question.origin.is_some();
-                Reply::Send { check, pin, anew }
+                let (check, pin) = check.zip(pin).expect("only requested checks are sent");
+                let uncached = question.origin.is_some();
+                Reply::Send {
+                    check,
+                    pin,
+                    uncached,
+                }
             }
             Order::Wait => Reply::Idle {
                 oldest: self.life.inactive_since().map(|since| self.seconds(since)),
@@ -190,7 +195,7 @@ impl System {
         let count = self.promises.len();
         let id = match id {
             Id::Of(check) => one_of(count, check).map(id_of),
-            Id::Forged(check) => one_of(count, check).map(|check| spelled(check, !nonce_of(check))),
+            Id::Forged(check) => one_of(count, check).map(|check| encoded(check, !nonce_of(check))),
             Id::Future => Some(id_of(count)),
             Id::Garbled => None,
         };
@@ -245,28 +250,28 @@ impl Wake for Wakes {
     }
 }
 
-/// Returns what the promise answers, if it does.
-fn answer_of(promise: &Promise) -> Option<Answer> {
+/// Returns the outcome of a promise, if it is settled.
+fn outcome_of(promise: &Promise) -> Option<ModelOutcome> {
     let outcome = promise.wait().now_or_never();
     assert_eq!(outcome.is_some(), promise.is_settled());
-    outcome.map(|outcome| answer(&outcome))
+    outcome.map(|outcome| model_outcome(&outcome))
 }
 
-fn answer(outcome: &Outcome) -> Answer {
+fn model_outcome(outcome: &Outcome) -> ModelOutcome {
     match outcome {
-        Ok(()) => Answer::Verdict(0),
+        Ok(()) => ModelOutcome::Verdict(0),
         Err(CheckError::Denied { status, .. } | CheckError::PolicyError { status, .. }) => {
-            Answer::Verdict(status.code.number())
+            ModelOutcome::Verdict(status.code.number())
         }
-        Err(CheckError::Aborted { .. }) => Answer::Aborted,
-        Err(CheckError::TimedOut { .. }) => Answer::TimedOut,
+        Err(CheckError::Aborted { .. }) => ModelOutcome::Aborted,
+        Err(CheckError::TimedOut { .. }) => ModelOutcome::TimedOut,
         Err(CheckError::Overloaded { pending, .. }) => {
-            assert_eq!(*pending, MAX_UNDECIDED);
-            Answer::Overloaded
+            assert_eq!(*pending, MAX_PENDING);
+            ModelOutcome::Overloaded
         }
         Err(CheckError::Plugin(error)) => {
             let number = error.to_string();
-            Answer::Failed(number.parse().expect("the number of an error"))
+            ModelOutcome::Failed(number.parse().expect("the number of an error"))
         }
     }
 }
@@ -275,18 +280,18 @@ fn pin_of(pin: usize) -> Pin {
     Pin::new(&format!("package{pin}"), &"a".repeat(40)).expect("a valid pin")
 }
 
-/// A random part that differs from that of every other check.
+/// Returns the random part of a check, which differs from those of the others.
 fn nonce_of(check: usize) -> u128 {
     u128::MAX / (check as u128 + 3)
 }
 
 fn id_of(check: usize) -> CheckId {
-    spelled(check, nonce_of(check))
+    encoded(check, nonce_of(check))
 }
 
-fn spelled(check: usize, nonce: u128) -> CheckId {
+fn encoded(check: usize, nonce: u128) -> CheckId {
     let mut bytes = (check as u64).to_be_bytes().to_vec();
     bytes.extend(nonce.to_be_bytes());
     let wire = BASE64_URL_SAFE_NO_PAD.encode(bytes);
-    CheckId::from_wire(&wire).expect("it is spelled as the host spells it")
+    CheckId::from_wire(&wire).expect("the encoding is that of the host")
 }

@@ -1,4 +1,4 @@
-//! What the life of a plugin must look like from outside, in as few words as possible.
+//! A model of the life of a plugin: what callers and the supervisor observe.
 
 use std::collections::HashMap;
 
@@ -8,41 +8,40 @@ use proptest_state_machine::ReferenceStateMachine;
 
 use crate::plugin::PluginState;
 
-/// Pins that are asked about: few, so that they are asked about again, and more than may
-/// be undecided.
+/// Number of pins: few, so that each is checked several times, and more than may be pending.
 pub(super) const PINS: usize = 6;
 
-/// Checks that may be undecided at once.
-pub(super) const MAX_UNDECIDED: usize = 4;
+/// Checks that may be pending at once.
+pub(super) const MAX_PENDING: usize = 4;
 
 /// When a plugin that has failed is killed, unless it is closed with a shorter grace.
 pub(super) const FAILED_KILL_AT: u64 = 5;
 
-/// The codes that verdicts have: an allow, a denial, another one, and one that is none.
+/// The codes of verdicts: OK, FAILED_PRECONDITION, another known code, an unknown code.
 const CODES: [i32; 4] = [0, 9, 7, 12_345];
 
-/// What a life is expected to be.
+/// The expected state of a life.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
     pub(super) state: PluginState,
-    /// Why it is broken.
+    /// The error of a broken plugin.
     error: Option<u8>,
     pub(super) kill_at: Option<u64>,
-    /// Every check that was ever taken; its place is its number.
+    /// Every accepted check; its index is its number.
     pub(super) checks: Vec<Check>,
-    /// The check of every pin that is remembered.
+    /// The check of every cached pin.
     cache: HashMap<usize, usize>,
     pub(super) waiters: Vec<Waiter>,
-    pub(super) strays: u64,
-    /// What the last step is expected to have returned.
+    pub(super) ignored: u64,
+    /// The expected result of the last step.
     pub(super) reply: Reply,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Check {
     pub(super) pin: usize,
-    /// Whether it has an origin of its own.
-    pub(super) anew: bool,
+    /// Whether the check is uncached.
+    pub(super) uncached: bool,
     pub(super) asked: u64,
     pub(super) phase: Phase,
 }
@@ -50,43 +49,43 @@ pub(super) struct Check {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Unsent,
-    Out,
-    Settled(Answer),
+    InFlight,
+    Settled(ModelOutcome),
 }
 
-/// What a check ends with.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// A verdict of this code.
+pub(super) enum ModelOutcome {
+    /// A verdict with this code.
     Verdict(i32),
     Aborted,
-    /// The error of this number.
+    /// The error with this number.
     Failed(u8),
     TimedOut,
     Overloaded,
 }
 
-/// Somebody who waits for a check, or has given up.
+/// A wait for a check.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiter {
     pub(super) check: usize,
-    pub(super) gave_up: bool,
+    pub(super) cancelled: bool,
     pub(super) woken: bool,
 }
 
-/// One thing that happens. Numbers of checks and waiters are taken modulo how many there
-/// are, and nothing happens if there are none.
+/// One operation. Numbers of checks and waiters are taken modulo their count; without any,
+/// nothing happens.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step {
-    Ask {
+    Check {
         pin: usize,
     },
-    AskAnew {
+    CheckUncached {
         pin: usize,
     },
-    /// The supervisor asks what to do, and may send.
+    /// The supervisor takes its next order, which may be a check to send.
     Order {
-        window: usize,
+        max_in_flight: usize,
     },
     Verdict {
         id: Id,
@@ -106,7 +105,7 @@ pub(super) enum Step {
     Wait {
         check: usize,
     },
-    GiveUp {
+    Cancel {
         waiter: usize,
     },
 }
@@ -114,13 +113,13 @@ pub(super) enum Step {
 /// The ID in a verdict.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Id {
-    /// The right one of a check, sent or not.
+    /// The ID of a check, sent or not.
     Of(usize),
-    /// With the number of a check, and another random part.
+    /// The number of a check with another random part.
     Forged(usize),
-    /// With the number of a check that was not asked.
+    /// The number of the next check, which was not requested yet.
     Future,
-    /// Nothing that the host can have written.
+    /// Not an ID that the host has encoded.
     Garbled,
 }
 
@@ -128,22 +127,22 @@ pub(super) enum Id {
 pub(super) enum Reply {
     Nothing,
     /// The promise of this check.
-    Asked {
+    Promise {
         check: usize,
         launches: bool,
     },
-    /// A promise that is settled and belongs to no check.
-    Refused(Answer),
+    /// A settled promise of no check.
+    Refused(ModelOutcome),
     Close,
     Send {
         check: usize,
         pin: usize,
-        anew: bool,
+        uncached: bool,
     },
     Idle {
         oldest: Option<u64>,
     },
-    /// Whether what was tried was done.
+    /// Whether the operation had an effect.
     Done(bool),
     Expired(usize),
 }
@@ -160,7 +159,7 @@ impl ReferenceStateMachine for Model {
             checks: Vec::new(),
             cache: HashMap::new(),
             waiters: Vec::new(),
-            strays: 0,
+            ignored: 0,
             reply: Reply::Nothing,
         };
         Just(idle).boxed()
@@ -176,16 +175,16 @@ impl ReferenceStateMachine for Model {
         ];
         let verdict = (id, select(&CODES[..]));
         prop_oneof![
-            12 => (0..PINS).prop_map(|pin| Step::Ask { pin }),
-            4 => (0..PINS).prop_map(|pin| Step::AskAnew { pin }),
-            16 => (0..4_usize).prop_map(|window| Step::Order { window }),
+            12 => (0..PINS).prop_map(|pin| Step::Check { pin }),
+            4 => (0..PINS).prop_map(|pin| Step::CheckUncached { pin }),
+            16 => (0..4_usize).prop_map(|max_in_flight| Step::Order { max_in_flight }),
             16 => verdict.prop_map(|(id, code)| Step::Verdict { id, code }),
             8 => some().prop_map(|check| Step::Wait { check }),
-            4 => some().prop_map(|waiter| Step::GiveUp { waiter }),
+            4 => some().prop_map(|waiter| Step::Cancel { waiter }),
             4 => Just(Step::Clear),
             2 => Just(Step::Connect),
             2 => (0..20_u64).prop_map(|cutoff| Step::Expire { cutoff }),
-            // Little happens after these.
+            // These end the life, so little happens after them.
             1 => any::<u8>().prop_map(|error| Step::Fail { error }),
             1 => (0..9_u64).prop_map(|kill_at| Step::Close { kill_at }),
         ]
@@ -201,15 +200,15 @@ impl ReferenceStateMachine for Model {
 impl Model {
     fn step(&mut self, step: Step) -> Reply {
         match step {
-            Step::Ask { pin } => match self.cache.get(&pin) {
-                Some(&check) => Reply::Asked {
+            Step::Check { pin } => match self.cache.get(&pin) {
+                Some(&check) => Reply::Promise {
                     check,
                     launches: false,
                 },
-                None => self.ask(pin, false),
+                None => self.check(pin, false),
             },
-            Step::AskAnew { pin } => self.ask(pin, true),
-            Step::Order { window } => self.order(window),
+            Step::CheckUncached { pin } => self.check(pin, true),
+            Step::Order { max_in_flight } => self.order(max_in_flight),
             Step::Verdict { id, code } => self.verdict(id, code),
             Step::Connect => {
                 let launching = self.state == PluginState::Launching;
@@ -219,7 +218,7 @@ impl Model {
                 Reply::Done(launching)
             }
             Step::Fail { error } => {
-                let alive = self.end(PluginState::Broken, Answer::Failed(error));
+                let alive = self.end(PluginState::Broken, ModelOutcome::Failed(error));
                 if alive {
                     self.kill_at = Some(FAILED_KILL_AT);
                     self.error = Some(error);
@@ -228,77 +227,83 @@ impl Model {
             }
             Step::Close { kill_at } => {
                 let idle = self.state == PluginState::Idle;
-                self.end(PluginState::Closed, Answer::Aborted);
+                self.end(PluginState::Closed, ModelOutcome::Aborted);
                 self.kill_at = Some(self.kill_at.map_or(kill_at, |other| other.min(kill_at)));
                 Reply::Done(idle)
             }
             Step::Clear => {
                 let checks = &self.checks;
                 self.cache
-                    .retain(|_, &mut check| checks[check].is_undecided());
+                    .retain(|_, &mut check| checks[check].is_pending());
                 Reply::Nothing
             }
             Step::Expire { cutoff } => {
                 let late: Vec<_> = self
-                    .undecided()
+                    .pending()
                     .filter(|&check| self.checks[check].asked <= cutoff)
                     .collect();
                 late.iter()
-                    .for_each(|&check| self.settle(check, Answer::TimedOut));
+                    .for_each(|&check| self.settle(check, ModelOutcome::TimedOut));
                 Reply::Expired(late.len())
             }
             Step::Wait { check } => self.wait(check),
-            Step::GiveUp { waiter } => {
+            Step::Cancel { waiter } => {
                 if let Some(waiter) = one_of(self.waiters.len(), waiter) {
-                    self.waiters[waiter].gave_up = true;
+                    self.waiters[waiter].cancelled = true;
                 }
                 Reply::Nothing
             }
         }
     }
 
-    fn ask(&mut self, pin: usize, anew: bool) -> Reply {
+    fn check(&mut self, pin: usize, uncached: bool) -> Reply {
         match (self.state, self.error) {
-            (PluginState::Broken, Some(error)) => return Reply::Refused(Answer::Failed(error)),
-            (PluginState::Closed, _) => return Reply::Refused(Answer::Aborted),
-            _ if self.undecided().count() == MAX_UNDECIDED => {
-                return Reply::Refused(Answer::Overloaded);
+            (PluginState::Broken, Some(error)) => {
+                return Reply::Refused(ModelOutcome::Failed(error));
+            }
+            (PluginState::Closed, _) => return Reply::Refused(ModelOutcome::Aborted),
+            _ if self.pending().count() == MAX_PENDING => {
+                return Reply::Refused(ModelOutcome::Overloaded);
             }
             _ => {}
         }
         let check = self.checks.len();
         self.checks.push(Check {
             pin,
-            anew,
+            uncached,
             asked: time_of(check),
             phase: Phase::Unsent,
         });
-        if !anew {
+        if !uncached {
             self.cache.insert(pin, check);
         }
         let launches = self.state == PluginState::Idle;
         if launches {
             self.state = PluginState::Launching;
         }
-        Reply::Asked { check, launches }
+        Reply::Promise { check, launches }
     }
 
-    fn order(&mut self, window: usize) -> Reply {
+    fn order(&mut self, max_in_flight: usize) -> Reply {
         if self.kill_at.is_some() {
             return Reply::Close;
         }
         let in_phase = |phase| self.checks.iter().filter(move |check| check.phase == phase);
-        if in_phase(Phase::Out).count() < window
+        if in_phase(Phase::InFlight).count() < max_in_flight
             && let Some(check) = self
                 .checks
                 .iter()
                 .position(|check| check.phase == Phase::Unsent)
         {
-            self.checks[check].phase = Phase::Out;
-            let Check { pin, anew, .. } = self.checks[check];
-            return Reply::Send { check, pin, anew };
+            self.checks[check].phase = Phase::InFlight;
+            let Check { pin, uncached, .. } = self.checks[check];
+            return Reply::Send {
+                check,
+                pin,
+                uncached,
+            };
         }
-        let oldest = self.undecided().map(|check| self.checks[check].asked).min();
+        let oldest = self.pending().map(|check| self.checks[check].asked).min();
         let connected = self.state == PluginState::Running;
         Reply::Idle {
             oldest: oldest.filter(|_| connected),
@@ -308,13 +313,13 @@ impl Model {
     fn verdict(&mut self, id: Id, code: i32) -> Reply {
         if let Id::Of(check) = id
             && let Some(check) = one_of(self.checks.len(), check)
-            && self.checks[check].phase == Phase::Out
+            && self.checks[check].phase == Phase::InFlight
         {
-            self.settle(check, Answer::Verdict(code));
+            self.settle(check, ModelOutcome::Verdict(code));
             return Reply::Done(true);
         }
         // After the end no verdict is counted.
-        self.strays += u64::from(self.kill_at.is_none());
+        self.ignored += u64::from(self.kill_at.is_none());
         Reply::Done(false)
     }
 
@@ -322,54 +327,54 @@ impl Model {
         let Some(check) = one_of(self.checks.len(), check) else {
             return Reply::Nothing;
         };
-        let pending = self.checks[check].is_undecided();
+        let pending = self.checks[check].is_pending();
         if pending {
             self.waiters.push(Waiter {
                 check,
-                gave_up: false,
+                cancelled: false,
                 woken: false,
             });
         }
         Reply::Done(pending)
     }
 
-    /// Ends the life, unless it has ended; returns whether it had not.
-    fn end(&mut self, state: PluginState, answer: Answer) -> bool {
+    /// Ends the life, unless it has ended before. Returns whether this call ended it.
+    fn end(&mut self, state: PluginState, outcome: ModelOutcome) -> bool {
         if matches!(self.state, PluginState::Broken | PluginState::Closed) {
             return false;
         }
         self.state = state;
-        let undecided: Vec<_> = self.undecided().collect();
-        undecided
+        let pending: Vec<_> = self.pending().collect();
+        pending
             .into_iter()
-            .for_each(|check| self.settle(check, answer));
+            .for_each(|check| self.settle(check, outcome));
         true
     }
 
-    fn settle(&mut self, check: usize, answer: Answer) {
-        self.checks[check].phase = Phase::Settled(answer);
+    fn settle(&mut self, check: usize, outcome: ModelOutcome) {
+        self.checks[check].phase = Phase::Settled(outcome);
         for waiter in &mut self.waiters {
-            waiter.woken |= waiter.check == check && !waiter.gave_up;
+            waiter.woken |= waiter.check == check && !waiter.cancelled;
         }
     }
 
-    fn undecided(&self) -> impl Iterator<Item = usize> {
-        (0..self.checks.len()).filter(|&check| self.checks[check].is_undecided())
+    fn pending(&self) -> impl Iterator<Item = usize> {
+        (0..self.checks.len()).filter(|&check| self.checks[check].is_pending())
     }
 }
 
 impl Check {
-    fn is_undecided(&self) -> bool {
+    fn is_pending(&self) -> bool {
         !matches!(self.phase, Phase::Settled(_))
     }
 }
 
-/// When a check was asked, in seconds: some at the same time as the one before.
+/// Time of the request of a check, in seconds. Two checks share each time.
 pub(super) fn time_of(check: usize) -> u64 {
     check as u64 / 2
 }
 
-/// Chooses one of `count`, if there are any.
+/// Chooses a number below `count`, unless that is 0.
 pub(super) fn one_of(count: usize, choice: usize) -> Option<usize> {
     choice.checked_rem(count)
 }
