@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use conformance::lifeline::Lifeline;
+use conformance::liveness_pipe::LivenessPipe;
 use conformance::modes::native;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
@@ -139,16 +139,16 @@ fn a_plugin_that_does_not_connect_causes_a_warning() {
 
 #[test]
 fn no_process_of_the_plugin_survives_a_killed_admit() {
-    let mut lifeline = Lifeline::new();
+    let mut liveness = LivenessPipe::new();
     let mut stuck = Stuck::start(&format!(
         "exec 9>{}; setsid sh -c 'sleep 1000 & echo up >&9'; {STUBBORN}",
-        lifeline.path().display()
+        liveness.path().display()
     ));
-    while lifeline.heard() != "up\n" {
+    while liveness.text() != "up\n" {
         thread::sleep(PAUSE);
     }
     stuck.signal(Signal::KILL);
-    while lifeline.is_held() {
+    while liveness.has_writer() {
         thread::sleep(PAUSE);
     }
     assert_eq!(stuck.exit_status(), None);

@@ -3,7 +3,7 @@
 
 use std::process::{Output, Stdio};
 
-use conformance::lifeline::Lifeline;
+use conformance::liveness_pipe::LivenessPipe;
 use conformance::modes::native;
 use conformance::repositories::entries;
 use conformance::service::{FakeService, Response};
@@ -18,15 +18,15 @@ const PIN: &str = "visit-all/2:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 struct Waiting {
     service: FakeService,
     admit: Child,
-    lifeline: Lifeline,
+    liveness: LivenessPipe,
 }
 
 impl Waiting {
     /// Starts `admit check`, and waits until the token command runs.
     async fn start(timeout: &str) -> Self {
         let service = FakeService::start(|_, _| Response::page(entries(3, 10)).into());
-        let mut lifeline = Lifeline::new();
-        let path = lifeline.path().display();
+        let mut liveness = LivenessPipe::new();
+        let path = liveness.path().display();
         let admit = Command::new(env!("CARGO_BIN_EXE_admit"))
             .args(["check", "--service-url", service.url(), PIN])
             .args(["--timeout", timeout, "--auth-token-command"])
@@ -39,11 +39,11 @@ impl Waiting {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        assert_eq!(lifeline.lines(1).await, ["up"]);
+        assert_eq!(liveness.lines(1).await, ["up"]);
         Self {
             service,
             admit,
-            lifeline,
+            liveness,
         }
     }
 
@@ -55,7 +55,7 @@ impl Waiting {
     /// Waits until `admit` and all processes of the token command have exited.
     async fn end(mut self) -> Output {
         let run = self.admit.wait_with_output().await.unwrap();
-        eventually(|| !self.lifeline.is_held()).await;
+        eventually(|| !self.liveness.has_writer()).await;
         assert!(self.service.requests().is_empty());
         run
     }

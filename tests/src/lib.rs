@@ -4,7 +4,7 @@
     reason = "tests read the plugins that they run and write their input"
 )]
 
-pub mod lifeline;
+pub mod liveness_pipe;
 pub mod logs;
 pub mod modes;
 pub mod named;

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use admission_host::{ErrorKind, Exit, NativeCommand};
-use conformance::lifeline::Lifeline;
+use conformance::liveness_pipe::LivenessPipe;
 use conformance::modes::native;
 use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, options, pin};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -51,8 +51,8 @@ fn guarded_host() -> Host {
     Host::new(options().guard(GUARD, [""; 0]))
 }
 
-fn script(host: &Host, lifeline: &Lifeline, commands: &[&str]) -> Plugin {
-    host.plugin(NativeCommand::new(lifeline.script(commands)))
+fn script(host: &Host, liveness: &LivenessPipe, commands: &[&str]) -> Plugin {
+    host.plugin(NativeCommand::new(liveness.script(commands)))
 }
 
 /// A host in a process of its own, which leads a group like a job of a terminal.
@@ -87,43 +87,43 @@ impl OtherHost {
 
 with_and_without_a_guard! {
     async fn a_grandchild_dies_with_a_plugin_that_is_closed() {
-        let mut lifeline = Lifeline::new();
-        let plugin = script(&host(), &lifeline, &[GRANDCHILD, POLITE]);
+        let mut liveness = LivenessPipe::new();
+        let plugin = script(&host(), &liveness, &[GRANDCHILD, POLITE]);
         let promise = plugin.check_admission(&pin("a"));
-        lifeline.lines(1).await;
+        liveness.lines(1).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        eventually(|| !lifeline.is_held()).await;
+        eventually(|| !liveness.has_writer()).await;
         assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
     }
 
     async fn a_grandchild_dies_with_a_plugin_that_crashes() {
-        let mut lifeline = Lifeline::new();
-        let plugin = script(&host(), &lifeline, &[GRANDCHILD, "exit 7"]);
+        let mut liveness = LivenessPipe::new();
+        let plugin = script(&host(), &liveness, &[GRANDCHILD, "exit 7"]);
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(
             error.to_string(),
             "the admission plugin terminated before making ListAdmissions RPC: exit status 7"
         );
-        eventually(|| !lifeline.is_held()).await;
+        eventually(|| !liveness.has_writer()).await;
         plugin.close(GRACE).await;
     }
 
     async fn a_plugin_that_does_not_exit_is_killed_at_the_end_of_the_grace() {
-        let mut lifeline = Lifeline::new();
-        let plugin = script(&host(), &lifeline, &["echo up >&9", STUBBORN]);
+        let mut liveness = LivenessPipe::new();
+        let plugin = script(&host(), &liveness, &["echo up >&9", STUBBORN]);
         let _promise = plugin.check_admission(&pin("a"));
-        lifeline.lines(1).await;
+        liveness.lines(1).await;
         assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
-        assert!(!lifeline.is_held());
+        assert!(!liveness.has_writer());
     }
 
     async fn dropping_the_last_handle_kills() {
-        let mut lifeline = Lifeline::new();
-        let plugin = script(&host(), &lifeline, &[GRANDCHILD, STUBBORN]);
+        let mut liveness = LivenessPipe::new();
+        let plugin = script(&host(), &liveness, &[GRANDCHILD, STUBBORN]);
         let _promise = plugin.check_admission(&pin("a"));
-        lifeline.lines(1).await;
+        liveness.lines(1).await;
         drop(plugin);
-        eventually(|| !lifeline.is_held()).await;
+        eventually(|| !liveness.has_writer()).await;
     }
 }
 
@@ -131,12 +131,12 @@ with_and_without_a_guard! {
 async fn a_daemon_is_gone_when_close_returns() {
     guarded(async {
         for last in [POLITE, STUBBORN] {
-            let mut lifeline = Lifeline::new();
-            let plugin = script(&guarded_host(), &lifeline, &[DAEMON, GRANDCHILD, last]);
+            let mut liveness = LivenessPipe::new();
+            let plugin = script(&guarded_host(), &liveness, &[DAEMON, GRANDCHILD, last]);
             let _promise = plugin.check_admission(&pin("a"));
-            lifeline.lines(2).await;
+            liveness.lines(2).await;
             plugin.close(Duration::from_millis(500)).await;
-            assert!(!lifeline.is_held(), "{last}");
+            assert!(!liveness.has_writer(), "{last}");
         }
     })
     .await;
@@ -145,15 +145,15 @@ async fn a_daemon_is_gone_when_close_returns() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_dies_with_a_plugin_that_crashes() {
     guarded(async {
-        let mut lifeline = Lifeline::new();
-        let plugin = script(&guarded_host(), &lifeline, &[DAEMON, "exit 7"]);
+        let mut liveness = LivenessPipe::new();
+        let plugin = script(&guarded_host(), &liveness, &[DAEMON, "exit 7"]);
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(
             error.exit().map(Exit::to_string).as_deref(),
             Some("exit status 7")
         );
         // It happens without a close.
-        eventually(|| !lifeline.is_held()).await;
+        eventually(|| !liveness.has_writer()).await;
         plugin.close(GRACE).await;
     })
     .await;
@@ -163,11 +163,11 @@ async fn a_daemon_dies_with_a_plugin_that_crashes() {
 async fn a_plugin_that_is_closed_as_it_starts_leaves_no_process() {
     guarded(async {
         for _ in 0..50 {
-            let mut lifeline = Lifeline::new();
-            let plugin = script(&guarded_host(), &lifeline, &[DAEMON, STUBBORN]);
+            let mut liveness = LivenessPipe::new();
+            let plugin = script(&guarded_host(), &liveness, &[DAEMON, STUBBORN]);
             let _promise = plugin.check_admission(&pin("a"));
             plugin.close(Duration::ZERO).await;
-            assert!(!lifeline.is_held());
+            assert!(!liveness.has_writer());
         }
     })
     .await;
@@ -181,12 +181,12 @@ async fn processes_that_never_stop_forking_do_not_escape() {
         let hop = r#"hop() { [ "$1" -gt 20000 ] || { hop $(($1 + 1)) & }; }"#;
         let bomb =
             format!("setsid sh -c '{hop}; for n in 1 2 3 4 5 6 7 8; do hop 0; done; echo up >&9'");
-        let mut lifeline = Lifeline::new();
-        let plugin = script(&guarded_host(), &lifeline, &[&bomb, STUBBORN]);
+        let mut liveness = LivenessPipe::new();
+        let plugin = script(&guarded_host(), &liveness, &[&bomb, STUBBORN]);
         let _promise = plugin.check_admission(&pin("a"));
-        lifeline.lines(1).await;
+        liveness.lines(1).await;
         assert_eq!(plugin.close(Duration::ZERO).await, Exit::KilledByHost);
-        assert!(!lifeline.is_held());
+        assert!(!liveness.has_writer());
     })
     .await;
 }
@@ -195,16 +195,16 @@ async fn processes_that_never_stop_forking_do_not_escape() {
 async fn a_whole_tree_of_daemons_is_killed() {
     guarded(async {
         let grow = "grow() { echo up >&9; [ $1 = 0 ] || { n=$(($1 - 1)); setsid sh -c \"$grow; grow $n; grow $n; sleep 1000\" & }; }";
-        let mut lifeline = Lifeline::new();
+        let mut liveness = LivenessPipe::new();
         let plugin = script(
             &guarded_host(),
-            &lifeline,
+            &liveness,
             &[&format!("grow='{grow}'"), "export grow", grow, "grow 4", STUBBORN],
         );
         let _promise = plugin.check_admission(&pin("a"));
-        lifeline.lines(31).await;
+        liveness.lines(31).await;
         plugin.close(Duration::ZERO).await;
-        assert!(!lifeline.is_held());
+        assert!(!liveness.has_writer());
     })
     .await;
 }
@@ -213,12 +213,12 @@ async fn a_whole_tree_of_daemons_is_killed() {
 async fn a_killed_host_leaves_no_process_of_a_guarded_plugin() {
     guarded(async {
         for last in [POLITE, STUBBORN] {
-            let mut lifeline = Lifeline::new();
-            let plugin = lifeline.script(&[DAEMON, GRANDCHILD, last]);
+            let mut liveness = LivenessPipe::new();
+            let plugin = liveness.script(&[DAEMON, GRANDCHILD, last]);
             let mut host = OtherHost::start("guarded", plugin);
-            lifeline.lines(2).await;
+            liveness.lines(2).await;
             host.kill();
-            eventually(|| !lifeline.is_held()).await;
+            eventually(|| !liveness.has_writer()).await;
         }
     })
     .await;
@@ -227,12 +227,12 @@ async fn a_killed_host_leaves_no_process_of_a_guarded_plugin() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unguarded_plugin_dies_with_a_killed_host() {
     guarded(async {
-        let mut lifeline = Lifeline::new();
-        let plugin = lifeline.script(&["echo up >&9", STUBBORN]);
+        let mut liveness = LivenessPipe::new();
+        let plugin = liveness.script(&["echo up >&9", STUBBORN]);
         let mut host = OtherHost::start("unguarded", plugin);
-        lifeline.lines(1).await;
+        liveness.lines(1).await;
         host.kill();
-        eventually(|| !lifeline.is_held()).await;
+        eventually(|| !liveness.has_writer()).await;
     })
     .await;
 }
@@ -242,16 +242,16 @@ async fn a_stopped_guard_still_kills() {
     guarded(async {
         // `head` waits for the host's first byte, which follows the guard's first report.
         for stop in ["kill -STOP $PPID", "head -c 1 >&2; kill -STOP $PPID"] {
-            let mut lifeline = Lifeline::new();
+            let mut liveness = LivenessPipe::new();
             let plugin = script(
                 &guarded_host(),
-                &lifeline,
+                &liveness,
                 &[DAEMON, stop, "echo stopped >&9", STUBBORN],
             );
             let _promise = plugin.check_admission(&pin("a"));
-            lifeline.lines(2).await;
+            liveness.lines(2).await;
             plugin.close(Duration::ZERO).await;
-            assert!(!lifeline.is_held());
+            assert!(!liveness.has_writer());
         }
     })
     .await;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use admission_host::{CheckError, ErrorKind, Exit, NativeCommand};
-use conformance::lifeline::Lifeline;
+use conformance::liveness_pipe::LivenessPipe;
 use conformance::process::{children_of, is_running};
 use conformance::{GRACE, Host, Plugin, error_of, eventually, guarded, host, options, pin};
 use rustix::fs::{Mode, OFlags};
@@ -24,8 +24,8 @@ fn guarded_host() -> Host {
     Host::new(options().guard(GUARD, [""; 0]))
 }
 
-fn script(lifeline: &Lifeline, commands: &[&str]) -> Plugin {
-    guarded_host().plugin(NativeCommand::new(lifeline.script(commands)))
+fn script(liveness: &LivenessPipe, commands: &[&str]) -> Plugin {
+    guarded_host().plugin(NativeCommand::new(liveness.script(commands)))
 }
 
 async fn error_from(host: &Host, argv: &[&str]) -> CheckError {
@@ -94,11 +94,11 @@ async fn a_guard_keeps_no_copy_of_the_pipes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orphans_are_reaped_while_the_plugin_runs() {
     guarded(async {
-        let mut lifeline = Lifeline::new();
+        let mut liveness = LivenessPipe::new();
         let orphans = "for n in 1 2 3 4 5 6 7 8 9; do sh -c 'true & true & true &'; done";
-        let plugin = script(&lifeline, &[orphans, "echo $PPID >&9", STUBBORN]);
+        let plugin = script(&liveness, &[orphans, "echo $PPID >&9", STUBBORN]);
         let _promise = plugin.check_admission(&pin("a"));
-        let guard = lifeline.lines(1).await[0].parse().expect("a pid");
+        let guard = liveness.lines(1).await[0].parse().expect("a pid");
         eventually(|| children_of(guard).len() == 1).await;
         plugin.close(Duration::ZERO).await;
     })
@@ -130,11 +130,11 @@ async fn a_host_that_ignores_sigchld_gets_the_exit_of_a_guarded_plugin() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signals_other_than_sigkill_do_not_end_a_guard() {
     guarded(async {
-        let mut lifeline = Lifeline::new();
+        let mut liveness = LivenessPipe::new();
         let hostile = "for s in HUP INT QUIT TERM USR1 USR2 PIPE ALRM TSTP TTIN TTOU; do kill -$s $PPID; done";
-        let plugin = script(&lifeline, &[hostile, "echo up >&9", POLITE]);
+        let plugin = script(&liveness, &[hostile, "echo up >&9", POLITE]);
         let _promise = plugin.check_admission(&pin("a"));
-        lifeline.lines(1).await;
+        liveness.lines(1).await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     })
     .await;
@@ -143,15 +143,15 @@ async fn signals_other_than_sigkill_do_not_end_a_guard() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_exit_is_reported_with_its_status() {
     guarded(async {
-        let mut lifeline = Lifeline::new();
+        let mut liveness = LivenessPipe::new();
         // `head` waits for the host's first byte, which follows the guard's first report.
         let commands = [
             "head -c 1 >&2; echo $PPID $$ >&9",
             "kill -STOP $PPID; exit 3",
         ];
-        let plugin = script(&lifeline, &commands);
+        let plugin = script(&liveness, &commands);
         let promise = plugin.check_admission(&pin("a"));
-        let pids = lifeline.lines(1).await.remove(0);
+        let pids = liveness.lines(1).await.remove(0);
         let (guard, plugin) = pids.split_once(' ').expect("two numbers");
         let (guard, plugin) = (
             guard.parse().expect("a pid"),
@@ -173,12 +173,12 @@ async fn a_late_exit_is_reported_with_its_status() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_death_of_the_guard_is_a_crash_and_kills_the_plugin() {
     guarded(async {
-        let mut lifeline = Lifeline::new();
+        let mut liveness = LivenessPipe::new();
         // `head` waits for the host's first byte, which follows the guard's first report.
         let commands = ["head -c 1 >&2; echo $PPID >&9", STUBBORN];
-        let plugin = script(&lifeline, &commands);
+        let plugin = script(&liveness, &commands);
         let promise = plugin.check_admission(&pin("a"));
-        let guard = lifeline.lines(1).await[0].parse().expect("a pid");
+        let guard = liveness.lines(1).await[0].parse().expect("a pid");
         assert_ne!(guard, rustix::process::getpid().as_raw_pid());
         let guard = Pid::from_raw(guard).expect("a pid");
         kill_process(guard, Signal::KILL).expect("it is there");
@@ -188,7 +188,7 @@ async fn the_death_of_the_guard_is_a_crash_and_kills_the_plugin() {
             "the admission plugin terminated before making ListAdmissions RPC: its guard died"
         );
         assert_eq!(error.kind(), ErrorKind::Crash);
-        eventually(|| !lifeline.is_held()).await;
+        eventually(|| !liveness.has_writer()).await;
         plugin.close(GRACE).await;
     })
     .await;
@@ -260,14 +260,14 @@ async fn a_program_that_is_not_a_guard_is_an_error_of_the_check() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guard_and_plugin_inherit_no_descriptor_of_the_host() {
     guarded(async {
-        let (mut open, mut started) = (Lifeline::new(), Lifeline::new());
+        let (mut open, mut started) = (LivenessPipe::new(), LivenessPipe::new());
         let flags = OFlags::WRONLY;
         let leak = rustix::fs::open(open.path(), flags, Mode::empty()).expect("it is there");
         let plugin = script(&started, &["echo up >&9", STUBBORN]);
         let _promise = plugin.check_admission(&pin("a"));
         started.lines(1).await;
         drop(leak);
-        eventually(|| !open.is_held()).await;
+        eventually(|| !open.has_writer()).await;
         plugin.close(Duration::ZERO).await;
     })
     .await;

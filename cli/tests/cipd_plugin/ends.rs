@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
-use conformance::lifeline::Lifeline;
+use conformance::liveness_pipe::LivenessPipe;
 use conformance::modes::native;
 use conformance::{
     ErrorKind, Exit, GRACE, NativeCommand, PluginState, Wire, eventually, host, pin,
@@ -12,17 +12,17 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::forwarding::{PolicyKind, admit, argv, outcome, over_both_wires};
 
-/// Returns `admit cipd-plugin`, run by a shell that writes its process ID to the lifeline.
-/// Both it and the policy hold the lifeline; the policy opens it itself.
-fn held(wire: Wire, lifeline: &Lifeline, policy: &[&str]) -> NativeCommand {
-    let policy = lifeline.script(policy);
-    let mut command: Vec<OsString> = lifeline.script(&["echo $$ >&9", "exec \"$@\""]).into();
+/// Returns `admit cipd-plugin`, run by a shell that writes its process ID to the pipe.
+/// Both it and the policy have the pipe open; the policy opens it itself.
+fn held(wire: Wire, liveness: &LivenessPipe, policy: &[&str]) -> NativeCommand {
+    let policy = liveness.script(policy);
+    let mut command: Vec<OsString> = liveness.script(&["echo $$ >&9", "exec \"$@\""]).into();
     command.extend(argv(&[], &policy));
     NativeCommand::new(command).wire(wire)
 }
 
-async fn pid(lifeline: &mut Lifeline) -> Pid {
-    let lines = lifeline.lines(1).await;
+async fn pid(liveness: &mut LivenessPipe) -> Pid {
+    let lines = liveness.lines(1).await;
     Pid::from_raw(lines[0].parse().unwrap()).unwrap()
 }
 
@@ -33,44 +33,44 @@ fn fixture(argument: &str) -> String {
 
 over_both_wires! {
     async fn the_end_of_stdin_stops_everything(wire: Wire) {
-        let mut lifeline = Lifeline::new();
+        let mut liveness = LivenessPipe::new();
         let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
-        let source = held(wire, &lifeline, &[runaway, &fixture("")]);
+        let source = held(wire, &liveness, &[runaway, &fixture("")]);
         let plugin = host().plugin(source);
         assert!(
             outcome(&plugin.check_admission(&pin("allow/a")))
                 .await
                 .is_none()
         );
-        assert_eq!(lifeline.lines(2).await[1], "up");
+        assert_eq!(liveness.lines(2).await[1], "up");
         let pending = plugin.check_admission(&pin("hang"));
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         assert_eq!(outcome(&pending).await.unwrap().kind, ErrorKind::Aborted);
         // The guard killed the policy's descendants before `admit` exited.
-        assert!(!lifeline.is_held());
+        assert!(!liveness.has_writer());
     }
 
     async fn a_stubborn_policy_is_killed_before_the_client_would_kill_admit(wire: Wire) {
-        let mut lifeline = Lifeline::new();
-        let source = held(wire, &lifeline, &[&fixture("stubborn")]);
+        let mut liveness = LivenessPipe::new();
+        let source = held(wire, &liveness, &[&fixture("stubborn")]);
         let plugin = host().plugin(source);
         let _check = plugin.check_admission(&pin("a"));
-        pid(&mut lifeline).await;
+        pid(&mut liveness).await;
         eventually(|| plugin.state() == PluginState::Running).await;
         // If the client had killed `admit`, the exit would be another.
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
-        assert!(!lifeline.is_held());
+        assert!(!liveness.has_writer());
     }
 
     async fn sigint_is_left_to_the_client(wire: Wire) {
-        let mut lifeline = Lifeline::new();
-        let plugin = host().plugin(held(wire, &lifeline, &[&fixture("")]));
+        let mut liveness = LivenessPipe::new();
+        let plugin = host().plugin(held(wire, &liveness, &[&fixture("")]));
         assert!(
             outcome(&plugin.check_admission(&pin("allow/a")))
                 .await
                 .is_none()
         );
-        let admit = pid(&mut lifeline).await;
+        let admit = pid(&mut liveness).await;
         for n in 0..3 {
             kill_process(admit, Signal::INT).unwrap();
             let check = plugin.check_admission(&pin(&format!("deny/{n}")));
@@ -81,20 +81,20 @@ over_both_wires! {
 
     async fn a_killed_admit_takes_the_policy_with_it(wire: Wire) {
         for (signal, words) in [(Signal::TERM, "terminated"), (Signal::KILL, "killed")] {
-            let mut lifeline = Lifeline::new();
+            let mut liveness = LivenessPipe::new();
             let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
-            let source = held(wire, &lifeline, &[runaway, &fixture("stubborn")]);
+            let source = held(wire, &liveness, &[runaway, &fixture("stubborn")]);
             let plugin = host().plugin(source);
             let check = plugin.check_admission(&pin("a"));
-            let admit = pid(&mut lifeline).await;
-            lifeline.lines(2).await;
+            let admit = pid(&mut liveness).await;
+            liveness.lines(2).await;
             kill_process(admit, signal).unwrap();
             let outcome = outcome(&check).await.unwrap();
             assert_eq!(
                 outcome.message,
                 format!("the admission plugin terminated: signal: {words}")
             );
-            eventually(|| !lifeline.is_held()).await;
+            eventually(|| !liveness.has_writer()).await;
             plugin.close(GRACE).await;
         }
     }

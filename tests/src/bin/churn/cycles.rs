@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use admission_host::{Exit, Host};
 use anyhow::{Context as _, bail, ensure};
-use conformance::lifeline::Lifeline;
+use conformance::liveness_pipe::LivenessPipe;
 use conformance::process::Holdings;
 use conformance::{GRACE, Mode, pin};
 use tokio::time::{sleep, timeout};
@@ -47,8 +47,8 @@ pub(crate) async fn run(host: &Host, mode: Mode, count: u32) -> anyhow::Result<(
 }
 
 async fn cycle(host: &Host, mode: Mode) -> anyhow::Result<()> {
-    let mut lifeline = Lifeline::new();
-    let plugin = host.plugin(litter::fixture(mode, &lifeline));
+    let mut liveness = LivenessPipe::new();
+    let plugin = host.plugin(litter::fixture(mode, &liveness));
     plugin.check_admission(&pin("allow/a")).wait().await?;
     let exit = plugin.close(GRACE).await;
     ensure!(
@@ -56,7 +56,7 @@ async fn cycle(host: &Host, mode: Mode) -> anyhow::Result<()> {
         "the plugin did not shut down cleanly: {exit}"
     );
     let gone = async {
-        while lifeline.is_held() {
+        while liveness.has_writer() {
             sleep(Duration::from_millis(1)).await;
         }
     };

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use conformance::lifeline::Lifeline;
+use conformance::liveness_pipe::LivenessPipe;
 use conformance::process::children;
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
@@ -56,17 +56,17 @@ pub(crate) fn run(admit: &Path, count: u32) -> anyhow::Result<()> {
 
 /// Returns the time from the kill to the exit of the last process.
 fn kill_one(admit: &Path, stage: Stage) -> anyhow::Result<Duration> {
-    let mut lifeline = Lifeline::new();
+    let mut liveness = LivenessPipe::new();
     let mut host = match stage {
-        Stage::Launching => start(admit, &["allow"], &litter::silent(&lifeline))?,
+        Stage::Launching => start(admit, &["allow"], &litter::silent(&liveness))?,
         // One check stays pending, so `admit` keeps running.
-        Stage::Running => start(admit, &["allow", "hang"], &litter::answering(&lifeline))?,
-        Stage::Closing => start(admit, &["allow"], &litter::lingering(&lifeline))?,
+        Stage::Running => start(admit, &["allow", "hang"], &litter::answering(&liveness))?,
+        Stage::Closing => start(admit, &["allow"], &litter::lingering(&liveness))?,
     };
     match stage {
         Stage::Launching if rand::random() => pause(LATEST_LAUNCH),
         Stage::Launching => {
-            wait_for_lines(&mut lifeline, litter::LINES)?;
+            wait_for_lines(&mut liveness, litter::LINES)?;
             pause(LATEST);
         }
         Stage::Running => {
@@ -79,7 +79,7 @@ fn kill_one(admit: &Path, stage: Stage) -> anyhow::Result<Duration> {
             pause(LATEST);
         }
         Stage::Closing => {
-            wait_for_lines(&mut lifeline, litter::LINES + 1)?;
+            wait_for_lines(&mut liveness, litter::LINES + 1)?;
             pause(LATEST);
         }
     }
@@ -88,7 +88,7 @@ fn kill_one(admit: &Path, stage: Stage) -> anyhow::Result<Duration> {
     host.wait().context("cannot wait for admit")?;
     loop {
         let orphans = reap()?;
-        if !orphans && !lifeline.is_held() {
+        if !orphans && !liveness.has_writer() {
             return Ok(killed.elapsed());
         }
         if killed.elapsed() > PATIENCE {
@@ -116,11 +116,11 @@ fn start(admit: &Path, packages: &[&str], plugin: &[std::ffi::OsString]) -> anyh
 }
 
 /// Waits until the plugin has written this many lines.
-fn wait_for_lines(lifeline: &mut Lifeline, lines: usize) -> anyhow::Result<()> {
+fn wait_for_lines(liveness: &mut LivenessPipe, lines: usize) -> anyhow::Result<()> {
     let started = Instant::now();
-    while lifeline.heard().lines().count() < lines {
+    while liveness.text().lines().count() < lines {
         if started.elapsed() > PATIENCE {
-            bail!("the plugin has only written {:?}", lifeline.heard());
+            bail!("the plugin has only written {:?}", liveness.text());
         }
         sleep(Duration::from_micros(100));
     }

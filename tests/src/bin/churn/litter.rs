@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use admission_host::Source;
 use conformance::Mode;
-use conformance::lifeline::Lifeline;
+use conformance::liveness_pipe::LivenessPipe;
 use conformance::modes::native;
 
 /// Leaves a process in the plugin's group.
@@ -21,35 +21,35 @@ pub(crate) const LINES: usize = 2;
 
 /// Returns the fixture for a mode. It leaves the processes that a close must end in that mode:
 /// a component has none, and a plugin without a guard may leave no daemon.
-pub(crate) fn fixture(mode: Mode, lifeline: &Lifeline) -> Source {
+pub(crate) fn fixture(mode: Mode, liveness: &LivenessPipe) -> Source {
     let commands: &[&str] = match mode {
         Mode::Component => return mode.fixture(""),
         Mode::Native | Mode::Grpc => &[FORK, BECOME],
         Mode::Guarded => &[FORK, DAEMONISE, BECOME],
     };
-    mode.command(with_fixture(lifeline, commands))
+    mode.command(with_fixture(liveness, commands))
 }
 
 /// Returns a plugin that forks, daemonises and answers.
-pub(crate) fn answering(lifeline: &Lifeline) -> Vec<OsString> {
-    with_fixture(lifeline, &[FORK, DAEMONISE, BECOME])
+pub(crate) fn answering(liveness: &LivenessPipe) -> Vec<OsString> {
+    with_fixture(liveness, &[FORK, DAEMONISE, BECOME])
 }
 
 /// Returns a plugin that forks, daemonises and never connects.
-pub(crate) fn silent(lifeline: &Lifeline) -> Vec<OsString> {
-    with_fixture(lifeline, &[FORK, DAEMONISE, "exec sleep 1000"])
+pub(crate) fn silent(liveness: &LivenessPipe) -> Vec<OsString> {
+    with_fixture(liveness, &[FORK, DAEMONISE, "exec sleep 1000"])
 }
 
 /// Returns a plugin that forks, daemonises and answers. When it is asked to shut down it
 /// writes a line and keeps running.
-pub(crate) fn lingering(lifeline: &Lifeline) -> Vec<OsString> {
+pub(crate) fn lingering(liveness: &LivenessPipe) -> Vec<OsString> {
     let linger = r#""$1"; echo finishing >&9; exec sleep 1000"#;
-    with_fixture(lifeline, &[FORK, DAEMONISE, linger])
+    with_fixture(liveness, &[FORK, DAEMONISE, linger])
 }
 
-fn with_fixture(lifeline: &Lifeline, commands: &[&str]) -> Vec<OsString> {
+fn with_fixture(liveness: &LivenessPipe, commands: &[&str]) -> Vec<OsString> {
     let fixture = native("conformance-fixture").into_os_string();
-    lifeline
+    liveness
         .script(commands)
         .into_iter()
         .chain([fixture])

@@ -1,4 +1,4 @@
-//! A sign of life of processes, whosever children they are.
+//! Shows whether any process of a tree is alive, whatever its parent.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,34 +10,34 @@ use tempfile::TempDir;
 
 use crate::eventually;
 
-/// A named pipe. It is held as long as any process has it open for writing: the kernel
-/// tells when the last of them is gone.
+/// A named pipe that processes inherit open for writing. When the last of them is dead, the
+/// kernel reports the end of the pipe.
 #[derive(Debug)]
-pub struct Lifeline {
+pub struct LivenessPipe {
     path: PathBuf,
     pipe: File,
-    heard: String,
+    text: String,
     _folder: TempDir,
 }
 
-impl Lifeline {
-    /// Creates a pipe that nobody holds yet.
+impl LivenessPipe {
+    /// Creates a pipe without a writer.
     ///
     /// # Panics
     ///
-    /// If the system gives none.
+    /// If the pipe cannot be created.
     #[must_use]
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("lifeline");
+        let path = folder.path().join("liveness");
         rustix::fs::mkfifoat(CWD, &path, Mode::RWXU).expect("the folder is ours");
-        // Opening it must not wait for somebody who writes, and nor must reading.
+        // Neither opening nor reading may wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let pipe = rustix::fs::open(&path, flags, Mode::empty()).expect("it was just made");
+        let pipe = rustix::fs::open(&path, flags, Mode::empty()).expect("it was just created");
         Self {
             path,
             pipe: pipe.into(),
-            heard: String::new(),
+            text: String::new(),
             _folder: folder,
         }
     }
@@ -48,7 +48,7 @@ impl Lifeline {
         &self.path
     }
 
-    /// Returns a plugin that is a shell script, which holds it as descriptor 9.
+    /// Returns the command of a shell script that has the pipe open as descriptor 9.
     #[must_use]
     pub fn script(&self, commands: &[&str]) -> [OsString; 4] {
         let script = format!("exec 9>\"$0\"; {}", commands.join("; "));
@@ -59,39 +59,39 @@ impl Lifeline {
     /// Waits until `count` lines were written to it, and returns them.
     pub async fn lines(&mut self, count: usize) -> Vec<String> {
         eventually(|| {
-            let heard = self.heard();
-            heard.lines().count() >= count && heard.ends_with('\n')
+            let text = self.text();
+            text.lines().count() >= count && text.ends_with('\n')
         })
         .await;
-        self.heard.lines().map(str::to_owned).collect()
+        self.text.lines().map(str::to_owned).collect()
     }
 
     /// Returns what was written to it so far.
-    pub fn heard(&mut self) -> &str {
-        self.is_held();
-        &self.heard
+    pub fn text(&mut self) -> &str {
+        self.has_writer();
+        &self.text
     }
 
-    /// Tells whether any process holds it.
+    /// Returns whether any process has it open for writing.
     ///
     /// # Panics
     ///
     /// If it cannot be read.
-    pub fn is_held(&mut self) -> bool {
+    pub fn has_writer(&mut self) -> bool {
         let mut chunk = [0; 4 << 10];
         loop {
             match self.pipe.read(&mut chunk) {
                 Ok(0) => return false,
-                Ok(n) => self.heard.push_str(&String::from_utf8_lossy(&chunk[..n])),
+                Ok(n) => self.text.push_str(&String::from_utf8_lossy(&chunk[..n])),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("cannot read the lifeline: {error}"),
+                Err(error) => panic!("cannot read the pipe: {error}"),
             }
         }
     }
 }
 
-impl Default for Lifeline {
+impl Default for LivenessPipe {
     fn default() -> Self {
         Self::new()
     }
