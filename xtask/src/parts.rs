@@ -95,7 +95,9 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
         ("sequences", &sequences),
         ("soak", &|| soak(cargo, minutes * 60.0, None)),
         ("churn", &|| churn(cargo, cycles, cycles / 5)),
-        ("packages", &|| package(cargo, "--target-dir=target/package-build")),
+        ("packages", &|| {
+            package(cargo, "--target-dir=target/package-build")
+        }),
         ("bench", &bench),
     ];
     run_parts(parts, &options.parts)
