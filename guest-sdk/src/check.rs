@@ -1,4 +1,4 @@
-//! Checks, and the check whose handler a thread is polling.
+//! Checks, and the current check of each thread.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -12,7 +12,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Check>>> = const { RefCell::new(None) };
 }
 
-/// A request of the host to judge a package instance.
+/// A request of the host to judge a pin.
 #[derive(Debug)]
 pub(crate) struct Check {
     pub(crate) admission: Admission,

@@ -31,8 +31,8 @@ pub(crate) fn run(session: Arc<Session>, handler: impl Handler) -> Result<(), Ru
     outcome
 }
 
-/// Never waits for one stream while it can serve the other: a host may be unable to read
-/// frames before the component has read others.
+/// Does not block on one stream while the other is ready. Otherwise a host that writes before
+/// it reads could deadlock with the component.
 fn run_loop(session: &Arc<Session>, handler: &Arc<impl Handler>) -> Result<(), RunError> {
     let input = Input::open();
     let mut frames = FrameReader::default();
@@ -45,7 +45,7 @@ fn run_loop(session: &Arc<Session>, handler: &Arc<impl Handler>) -> Result<(), R
         while let Poll::Ready(Some(())) = waiting.poll_next_unpin(&mut cx) {}
         let progress = stdio::write(session)?;
         let bytes = match progress {
-            // A check is ready to go on: `FuturesUnordered` yields now and then.
+            // A check is ready to be polled: `FuturesUnordered` may yield before it polls all.
             _ if woken.0.load(Ordering::Relaxed) => input.read(),
             Progress::Done => input.blocking_read(),
             Progress::Blocked => {
@@ -62,7 +62,7 @@ fn run_loop(session: &Arc<Session>, handler: &Arc<impl Handler>) -> Result<(), R
                 continue;
             };
             let mut judging = Box::pin(judge(Arc::clone(session), Arc::clone(handler), check));
-            // Most handlers never wait, and need no place in the set.
+            // Most handlers never wait, so most checks never enter the set.
             let mut cx = Context::from_waker(Waker::noop());
             if judging.poll_unpin(&mut cx).is_pending() {
                 waiting.push(judging);
@@ -71,7 +71,7 @@ fn run_loop(session: &Arc<Session>, handler: &Arc<impl Handler>) -> Result<(), R
     }
 }
 
-/// Writes the queued frames if another log line would have to wait.
+/// Writes the queued frames if the outbox is full, to make room for another log line.
 pub(crate) fn wait_for_room(session: &Session) {
     if session.outbox.is_full() {
         // After an error, the loop gets the same error and ends.
@@ -79,7 +79,7 @@ pub(crate) fn wait_for_room(session: &Session) {
     }
 }
 
-/// Whether a check was woken.
+/// A waker that records whether a check was woken.
 #[derive(Debug, Default)]
 struct Woken(AtomicBool);
 

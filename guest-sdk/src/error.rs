@@ -15,12 +15,13 @@ pub enum RunError {
     /// The calling thread belongs to a tokio runtime, which must not be blocked.
     #[error("`run_plugin` was called inside a tokio runtime: await `run_plugin_async` there")]
     InsideRuntime,
-    /// The plugin has run before. Stdin and stdout serve one run.
-    #[error("a plugin runs once in a process")]
+    /// The plugin has run before. A process has one stdin and one stdout, so it can run one
+    /// plugin.
+    #[error("a plugin can run only once in a process")]
     AlreadyRan,
     /// The host speaks gRPC, and the plugin was built without the feature `grpc` or as a
     /// component.
-    #[error("the host speaks the gRPC wire, which this plugin does not")]
+    #[error("the host speaks the gRPC wire, which this plugin does not support")]
     GrpcWire,
     /// The handshake line is not valid.
     #[error("failed to read the handshake message")]
@@ -62,13 +63,13 @@ pub enum RunError {
     #[error("the host broke the protocol with {seen}")]
     #[non_exhaustive]
     Frame {
-        /// The bytes from the broken frame on, quoted and cut.
+        /// The first bytes of the broken frame and of what follows it, quoted.
         seen: String,
         /// The error in them.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The host sent a frame where it is not allowed.
+    /// The host sent a frame at a time when the protocol does not allow it.
     #[error("the host broke the protocol with {0}")]
     OutOfTurn(&'static str),
     /// Stdin and stdout cannot be redirected.

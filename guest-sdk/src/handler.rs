@@ -64,7 +64,7 @@ where
 pub(crate) async fn judge(session: Arc<Session>, handler: Arc<impl Handler>, check: Arc<Check>) {
     let admission = check.admission.clone();
     let info = InstanceInfo::new(Arc::clone(&session), Arc::clone(&check));
-    // A handler may panic before it returns its future, so that call is caught, too.
+    // A handler may panic before it returns its future, so `catch` includes the call.
     let judging = panic::catch(async move { handler.handle(admission, info).await });
     let outcome = check.scope(judging).await;
     session.settle(&check, outcome);

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use crate::RunError;
 
-/// A frame of the host, at a place where it is allowed.
+/// A frame of the host that the protocol allows at its time.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Inbound {
     Hello(Hello),
@@ -38,7 +38,7 @@ impl FrameReader {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// Takes the next whole frame. Skips frames that this version of the protocol lacks.
+    /// Takes the next whole frame. Skips frames of a kind that this SDK does not know.
     pub(crate) fn next(&mut self) -> Result<Option<Inbound>, RunError> {
         if self.stage == Stage::WireUnknown {
             match detect_wire(&self.buf) {
@@ -91,13 +91,13 @@ impl FrameReader {
     }
 }
 
-/// Returns the wire that a host speaks, by the first two bytes that it sends.
+/// Detects the wire of a host from the first two bytes that it sends.
 pub(crate) fn detect_wire(bytes: &[u8]) -> Option<Wire> {
     match bytes {
         [] | [_] => None,
-        // A handshake line is JSON. The second byte of a hello is its tag, which is a line
-        // feed, and JSON has none there. JSON may begin with white space. That must not be
-        // read as a frame either, because the error would quote the ticket.
+        // A handshake line is a line of JSON, perhaps after white space, and its second byte is
+        // not a line feed. The second byte of a hello is its tag, which equals a line feed. A
+        // handshake line must never be read as a frame: the error would quote the ticket.
         [b'{' | b' ' | b'\t' | b'\r' | b'\n', second, ..] if *second != b'\n' => Some(Wire::Grpc),
         _ => Some(Wire::Stdio),
     }

@@ -11,7 +11,7 @@ use admission_proto::{Code, InstanceMetadata, MetadataPage, ObjectRef, Status};
 use crate::check::Check;
 use crate::session::Session;
 
-/// Entries per page when the handler leaves it to the SDK, as in the reference.
+/// Default page size in entries, as in the reference.
 const DEFAULT_PAGE_SIZE: i32 = 20;
 
 /// Fetches what the host knows about the instance under check.
@@ -114,11 +114,11 @@ impl InstanceInfo {
         self.fetch(self.request(keys, page_size, page_token)).await
     }
 
-    /// Fetches a single page of metadata of any instance that the service of the admission
-    /// has, for a handler that forwards calls.
+    /// Fetches a single page of metadata of any instance in the service of the admission, for
+    /// a handler that forwards calls.
     ///
-    /// Otherwise behaves like [`list_metadata`](Self::list_metadata). The call ends with this
-    /// check, for any instance.
+    /// Otherwise behaves like [`list_metadata`](Self::list_metadata). The call is cancelled
+    /// when this check is settled, also if it is about another instance.
     ///
     /// # Errors
     ///

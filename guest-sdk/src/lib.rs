@@ -25,7 +25,7 @@
 //! `cargo build --target wasm32-wasip2` a component. The sections below say what differs.
 //!
 //! *The reference* is CIPD's own implementation in Go, [`go.chromium.org/luci/cipd`]. A *stock
-//! client* is an unmodified `cipd` of it.
+//! client* is its unmodified program `cipd`.
 //!
 //! [`go.chromium.org/luci/cipd`]: https://pkg.go.dev/go.chromium.org/luci/cipd
 //!
@@ -34,7 +34,7 @@
 //! Each check is a task of its own, so one that waits for metadata does not delay others.
 //!
 //! Natively, handlers run on a multi-threaded tokio runtime of the SDK. They may use its timers
-//! and sockets. It has as many threads as the machine has cores, so blocking calls belong into
+//! and sockets. It has as many threads as the machine has cores, so make blocking calls in
 //! `spawn_blocking`.
 //!
 //! A component has one thread and no tokio runtime. Its handlers may await only the futures of
@@ -57,7 +57,7 @@
 //! # Panics
 //!
 //! A panic in a handler settles its check with [`Code::ABORTED`] and
-//! `panic in the admission handler: ...`. A native plugin then goes on. If it was built with
+//! `panic in the admission handler: ...`. A native plugin keeps running. If it was built with
 //! `panic = "abort"`, it aborts without a verdict, and its pending checks fail with
 //! `signal: aborted`. A component sends the verdict and then traps; its other pending checks
 //! fail with the trap.
@@ -65,10 +65,10 @@
 //! # Logs
 //!
 //! [`run_plugin`] sends [`tracing`] events to the host, unless the program has set a global
-//! subscriber; [`log_layer`] is for a subscriber of your own. The host chooses the level. Over
-//! gRPC it cannot, and gets info and above. The lines of a handler arrive in order and before
-//! its verdict. Span fields are not sent. Trace events are not sent either, because the host
-//! has no such level. A line is cut at 16 KiB.
+//! subscriber; [`log_layer`] is for a subscriber of your own. The host chooses the level. A
+//! gRPC host cannot choose: it gets events of the level info and above. The lines of a handler
+//! arrive in order and before its verdict. Span fields are not sent. Trace events are not sent
+//! either, because the host has no such level. A line is cut at 16 KiB.
 //!
 //! # Stdin and stdout
 //!

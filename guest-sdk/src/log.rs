@@ -40,7 +40,7 @@ where
     HostLayer.with_filter(HostLevel)
 }
 
-/// Sends a line to the host as it is, for a program that forwards the lines of others.
+/// Sends a line to the host unchanged, for a program that forwards the log lines of others.
 ///
 /// Acts like a [`tracing`] event with this message and no fields. Unlike an event, it also
 /// works inside a layer, where `tracing` may drop events. A line before
@@ -51,7 +51,7 @@ pub fn log_line(level: Level, line: impl Into<String>) {
     }
 }
 
-/// Makes events go to the host, unless the program has a global subscriber.
+/// Installs the layer as the global subscriber, unless the program has one.
 pub(crate) fn install() {
     // An error means that the program has chosen its own subscriber.
     let _ = set_global_default(Registry::default().with(log_layer()));
@@ -102,7 +102,7 @@ fn is_enabled(level: Level) -> bool {
     log_level(level).is_some_and(|level| level >= least_level())
 }
 
-/// Returns the host's level. It has none for trace events.
+/// Returns the host's level for an event. The host has no level for trace events.
 fn log_level(level: Level) -> Option<LogLevel> {
     match level {
         Level::ERROR => Some(LogLevel::Error),
@@ -128,8 +128,8 @@ fn send(level: Level, line: &str) {
 /// Returns the message for a line, cut so that its frame has at most `frame_limit` bytes.
 fn message(level: LogLevel, line: &str, frame_limit: usize) -> LogRequest {
     /// Room for tags, lengths and the severity, in bytes.
-    const AROUND: usize = 32;
-    let limit = MAX_LINE.min(frame_limit.saturating_sub(AROUND));
+    const OVERHEAD: usize = 32;
+    let limit = MAX_LINE.min(frame_limit.saturating_sub(OVERHEAD));
     LogRequest {
         severity: level.as_str().to_owned(),
         message: truncate(line, limit).into_owned(),

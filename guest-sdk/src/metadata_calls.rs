@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::check::Check;
 
-/// Most calls in flight. The host fetches no more pages at a time either.
+/// Most calls in flight. The host fetches no more pages of one plugin at a time either.
 const MAX_IN_FLIGHT: usize = 8;
 
 /// The result of a metadata call.
@@ -24,7 +24,7 @@ pub(crate) struct MetadataCalls {
 #[derive(Debug, Default)]
 struct InFlight {
     last_id: u64,
-    /// At most [`MAX_IN_FLIGHT`], so a search is faster than a map.
+    /// Has at most [`MAX_IN_FLIGHT`] calls, so a linear search is faster than a map.
     calls: Vec<Call>,
 }
 
@@ -33,7 +33,7 @@ struct Call {
     id: u64,
     check: Arc<Check>,
     caller: oneshot::Sender<Reply>,
-    /// Held until the host has replied, also when the caller stopped waiting.
+    /// Held until the host has replied, even if the caller has stopped waiting.
     _slot: OwnedSemaphorePermit,
 }
 
@@ -53,7 +53,7 @@ impl MetadataCalls {
         let id = {
             let mut in_flight = self.lock();
             if check.is_settled() {
-                return Err(cancelled("the check is already decided"));
+                return Err(cancelled("the check is already settled"));
             }
             if self.slots.is_closed() {
                 return Err(terminating());
@@ -100,9 +100,10 @@ impl MetadataCalls {
         was_pending
     }
 
-    /// Cancels all calls, and those to come.
+    /// Cancels all calls in flight, and makes later calls fail.
     pub(crate) fn cancel_all(&self) {
-        // In this order: a call that got a slot before checks again under the lock.
+        // The order matters: a call that got its slot before the semaphore was closed checks
+        // under the lock whether it is closed.
         self.slots.close();
         self.lock().calls.clear();
     }

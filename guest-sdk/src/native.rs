@@ -1,7 +1,7 @@
 //! The run loop of a native plugin: threads for the wire and a runtime for the handlers.
 //!
-//! No handler runs on the threads of the wire. So a handler that blocks its thread does not
-//! delay the wire, and the loop notices at once when the session ends.
+//! No handler runs on the threads of the wire. A handler that blocks its thread therefore does
+//! not delay the wire, and the loop notices at once when the session ends.
 
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -22,11 +22,11 @@ use crate::inbound::detect_wire;
 use crate::session::Session;
 use crate::{Handler, RunError};
 
-/// How long the loop waits for the futures of handlers to be dropped. A handler that blocks
-/// its thread is left to the end of the process.
+/// How long the loop waits for the futures of handlers to be dropped. After that, a handler
+/// that blocks its thread stays blocked until the process exits.
 const DROP_GRACE: Duration = Duration::from_millis(100);
 
-/// How long a host that ended stdin has to read the last lines.
+/// How long the host has to read the last log lines after it ended stdin.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);
 
 /// How the session ended; `Ok` is the end of stdin.
@@ -62,8 +62,8 @@ pub(crate) async fn run_on_thread(
     result.await.expect("the thread sends before it ends")
 }
 
-/// Returns a channel with room for every possible end: of the reading thread, the writing
-/// thread and the caller's future.
+/// Returns a channel with room for three results: of the reading thread, of the writing thread
+/// and of the caller's future.
 fn end_channel() -> (SyncSender<End>, Receiver<End>) {
     mpsc::sync_channel(3)
 }
@@ -90,7 +90,7 @@ fn run_until(
     });
     spawn("admission-read", move || {
         let outcome = run_loop.serve(&input, output);
-        // The channel has room for one end of each thread.
+        // Cannot be full: the channel has room for one result of each thread.
         let _ = run_loop.end.try_send(outcome);
     })?;
 
@@ -99,7 +99,7 @@ fn run_until(
     session.end();
     runtime.shutdown_timeout(DROP_GRACE);
     session.outbox.close();
-    // Not an error if it takes longer: the host has closed the plugin and need not read.
+    // A timeout is not an error: the host has closed the plugin and need not read.
     let _ = is_flushed.recv_timeout(FLUSH_GRACE);
     outcome
 }
@@ -125,7 +125,7 @@ impl<H: Handler> RunLoop<H> {
         stdio::serve(input, output, &first, self)
     }
 
-    /// Starts to judge a check.
+    /// Spawns the handler for a check.
     fn start(&self, check: Arc<Check>) {
         // The runtime owns the task, and drops it when the session ends.
         self.handlers.spawn(judge(
@@ -135,7 +135,7 @@ impl<H: Handler> RunLoop<H> {
         ));
     }
 
-    /// Runs `write`, which writes the outbox until it is closed, on a thread of its own.
+    /// Runs `write` on a thread of its own. It must write the outbox until that is closed.
     fn spawn_writer(
         self: &Arc<Self>,
         name: &str,
@@ -148,14 +148,15 @@ impl<H: Handler> RunLoop<H> {
                 // Further frames are lost, so no handler may wait for room.
                 run_loop.session.outbox.close();
             }
-            // The channel has room for one end of each thread. The first end counts.
+            // Cannot be full: the channel has room for one result of each thread. The first one
+            // counts.
             let _ = run_loop.end.try_send(outcome);
             let _ = run_loop.flushed.try_send(());
         })
     }
 }
 
-/// Blocks the thread until the host has read enough for another log line.
+/// Blocks the thread until the outbox has room for another log line.
 pub(crate) fn wait_for_room(session: &Session) {
     session.outbox.wait_for_room();
 }

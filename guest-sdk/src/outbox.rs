@@ -9,8 +9,8 @@ use admission_proto::frame;
 use admission_proto::wire::plugin::{ListAdmissionsRequest, LogRequest, ResolveAdmissionRequest};
 use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame::Frame};
 
-/// Queued log text at which a handler that logs has to wait, in bytes. Verdicts and metadata
-/// calls need no bound, because the host bounds the checks in flight.
+/// Queued log text from which on a handler that logs must wait, in bytes. Verdicts and metadata
+/// calls need no limit, because the host limits the checks in flight.
 const MAX_LOG_TEXT: usize = 1 << 20;
 
 /// Most bytes that a frame adds to its message: a tag and a length.
@@ -20,7 +20,7 @@ pub(crate) const ENVELOPE: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
-    /// Notified when a full queue was taken or closed.
+    /// Notified when a full queue is taken or closed.
     has_room: Condvar,
 }
 
@@ -98,7 +98,7 @@ impl Outbox {
         drop(self.has_room.wait_while(state, |state| state.is_full()));
     }
 
-    /// Drops all further frames. Those that are queued can still be taken.
+    /// Makes the outbox drop all further frames. Queued frames can still be taken.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -229,19 +229,19 @@ mod tests {
         thread::scope(|scope| {
             let logger = scope.spawn(|| outbox.wait_for_room());
             assert!(take(&outbox).is_some());
-            logger.join().expect("the logger goes on");
+            logger.join().expect("the logger does not panic");
         });
         assert!(!outbox.is_full());
     }
 
     #[test]
-    fn a_closed_outbox_lets_loggers_go_on() {
+    fn closing_the_outbox_wakes_waiting_loggers() {
         let outbox = Outbox::default();
         outbox.push(line(&"x".repeat(MAX_LOG_TEXT)));
         thread::scope(|scope| {
             let logger = scope.spawn(|| outbox.wait_for_room());
             outbox.close();
-            logger.join().expect("the logger goes on");
+            logger.join().expect("the logger does not panic");
         });
     }
 }

@@ -1,8 +1,8 @@
-//! A panic in a handler becomes the verdict ABORTED on its check.
+//! Turns a panic in a handler into the verdict ABORTED on its check.
 //!
-//! A native plugin unwinds: [`catch`] turns the panic into a status, and the plugin lives on.
-//! A component cannot unwind, and aborts after the panic hook. So [`install_hook`] adds a hook
-//! that writes the verdict before the component traps.
+//! A native plugin unwinds: [`catch`] turns the panic into a status, and the plugin keeps
+//! running. A component cannot unwind, and traps after the panic hook. [`install_hook`]
+//! therefore adds a hook that writes the verdict.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -12,14 +12,14 @@ use futures_util::FutureExt as _;
 
 /// Runs a handler. Returns its outcome, or the status of its panic.
 pub(crate) async fn catch(handler: impl Future<Output = Result<(), Status>>) -> Result<(), Status> {
-    // The SDK's own state is consistent after every poll. The handler's state is its author's
-    // business.
+    // The SDK's own state is consistent after every poll. The author of the handler is
+    // responsible for the handler's state.
     let caught = AssertUnwindSafe(handler).catch_unwind().await;
     caught.unwrap_or_else(|payload| Err(status(payload.as_ref())))
 }
 
-/// Adds a panic hook that settles the current check and calls `write`, which writes what is
-/// queued for the host. The previous hook runs afterwards.
+/// Adds a panic hook that settles the current check and calls `write`, which writes the queued
+/// frames. The previous hook runs afterwards.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn install_hook(
     session: std::sync::Arc<crate::session::Session>,

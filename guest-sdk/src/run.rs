@@ -6,8 +6,8 @@ use crate::{Handler, RunError, log, platform};
 /// Runs the plugin until the host closes it.
 ///
 /// Takes over stdin and stdout, sends `version` to the host for its logs, and passes each
-/// admission to `handler`. Return the result from `main`: then an error is printed, and the
-/// exit status is 1.
+/// admission to `handler`. Return the result from `main`, which prints an error and exits with
+/// status 1.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub fn run_plugin(version: &str, handler: impl Handler) -> Result<(), RunError> 
 /// Runs the plugin until the host closes it, without blocking the calling thread.
 ///
 /// Behaves like [`run_plugin`], for a program with its own tokio runtime. The handler still
-/// runs on the runtime of the SDK, so the caller's runtime may be of any kind, and may be busy.
+/// runs on the runtime of the SDK, so the caller's runtime may have one thread and may be busy.
 ///
 /// # Errors
 ///

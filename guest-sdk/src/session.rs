@@ -1,4 +1,4 @@
-//! The session with the host: what the run loop and the handlers share; performs no I/O.
+//! The state that the run loop and the handlers share; performs no I/O.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -65,7 +65,7 @@ impl Session {
         }
     }
 
-    /// Returns the least severe level that the host asks for; info until it asks.
+    /// Returns the least severe level that the host asks for. The default is info.
     pub(crate) fn log_level(&self) -> LogLevel {
         const LEVELS: [LogLevel; 4] = [
             LogLevel::Debug,
@@ -85,7 +85,7 @@ impl Session {
         self.frame_limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Returns the request for admissions.
+    /// Returns the request with which the plugin asks for admissions.
     pub(crate) fn connect_request(&self) -> ListAdmissionsRequest {
         ListAdmissionsRequest {
             protocol_version: PROTOCOL_VERSION,
@@ -129,7 +129,7 @@ impl Session {
         request: ListMetadataRequest,
     ) -> Result<ListMetadataResponse, Status> {
         let call = ListMetadataCall {
-            // The ID with the longest encoding.
+            // The ID with the longest encoding, to check the length before the ID is known.
             call_id: u64::MAX,
             admission_id: check.admission.admission_id.clone(),
             request: Some(request),
@@ -159,7 +159,7 @@ impl Session {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Cancels all metadata calls, and those to come.
+    /// Cancels all metadata calls in flight, and makes later calls fail.
     pub(crate) fn end(&self) {
         self.metadata_calls.cancel_all();
     }
@@ -172,7 +172,7 @@ impl Session {
         self.log_level.store(level as u8, Ordering::Relaxed);
         // Call sites of `tracing` cache whether they are enabled.
         tracing::callsite::rebuild_interest_cache();
-        // A host of another protocol version gets the same answer, and decides what to do.
+        // A host of another protocol version gets the same reply, and may refuse it.
         self.outbox.push(Outbound::Connect(self.connect_request()));
     }
 

@@ -8,8 +8,8 @@ use admission_proto::{Code, Status, truncate};
 
 use crate::outbox::ENVELOPE;
 
-/// Longest status message of a verdict that was too large for a frame, in bytes. Hosts show no
-/// more than this.
+/// Longest status message of a verdict that was cut to fit its frame, in bytes. Hosts show no
+/// more of a message.
 const MAX_CUT_MESSAGE: usize = 4 << 10;
 
 /// Returns the message that settles a check. It is cut so that its frame has at most

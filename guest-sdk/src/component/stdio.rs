@@ -19,19 +19,19 @@ const READ_SIZE: u64 = 64 << 10;
 const BLOCKING_WRITE: usize = 4096;
 
 thread_local! {
-    /// Global so that the panic hook can find it. Borrowed during calls of WASI only, never
+    /// Global so that the panic hook can find it. It is borrowed only during WASI calls, never
     /// while a handler is polled.
     static OUTPUT: RefCell<Option<Output>> = const { RefCell::new(None) };
 }
 
-/// What the host sends.
+/// Stdin, with the bytes that the host sends.
 pub(super) struct Input {
-    // WASI requires that it is dropped before its stream, so it comes first.
+    // WASI requires that the pollable is dropped before its stream, so it comes first.
     ready: Pollable,
     stream: InputStream,
 }
 
-/// What the host receives, and the frames that are being written.
+/// Stdout, and the frames that are being written to it.
 struct Output {
     ready: Pollable,
     stream: OutputStream,
@@ -41,7 +41,7 @@ struct Output {
     verdicts: usize,
     /// How many of `bytes` are written.
     written: usize,
-    /// Whether the stream may still buffer some of them.
+    /// Whether the stream may hold written bytes that were not flushed.
     unflushed: bool,
 }
 
@@ -64,12 +64,12 @@ impl Input {
 
     /// Reads the available bytes, perhaps none. Returns `None` at the end.
     pub(super) fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        until_closed(self.stream.read(READ_SIZE))
+        end_if_closed(self.stream.read(READ_SIZE))
     }
 
     /// Reads at least one byte. Returns `None` at the end.
     pub(super) fn blocking_read(&self) -> io::Result<Option<Vec<u8>>> {
-        until_closed(self.stream.blocking_read(READ_SIZE))
+        end_if_closed(self.stream.blocking_read(READ_SIZE))
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn wait_for_either(input: &Input) {
 /// Writes everything, from within a panic hook.
 pub(super) fn write_before_trap(session: &Session) {
     OUTPUT.with(|output| {
-        // If it is borrowed, the panic came from this file.
+        // If the output is borrowed already, the panic came from this file.
         if let Ok(mut output) = output.try_borrow_mut()
             && let Some(output) = &mut *output
         {
@@ -161,7 +161,7 @@ impl Output {
         session.verdicts_written(mem::take(&mut self.verdicts));
         self.written = 0;
         self.bytes.clear();
-        // `None` if it is empty, and inside if it is closed, too.
+        // `None` if the outbox is empty; `Some(None)` if it is also closed.
         if let Some(Some(batch)) = session.outbox.take().now_or_never() {
             self.verdicts = outbox::encode(batch, &mut self.bytes);
         }
@@ -176,7 +176,7 @@ fn write_error(session: &Session, source: io::Error) -> RunError {
     }
 }
 
-fn until_closed(read: Result<Vec<u8>, StreamError>) -> io::Result<Option<Vec<u8>>> {
+fn end_if_closed(read: Result<Vec<u8>, StreamError>) -> io::Result<Option<Vec<u8>>> {
     match read {
         Ok(bytes) => Ok(Some(bytes)),
         Err(StreamError::Closed) => Ok(None),

@@ -1,7 +1,6 @@
 //! The gRPC wire: sends the outbox as calls, and opens a check for each admission.
 //!
-//! The order of the other wire is kept where the host can see it: the lines of a check arrive
-//! in order, and before its verdict.
+//! The host gets the lines of a check in order and before its verdict, as on the stdio wire.
 
 mod handshake;
 mod http2;
@@ -45,12 +44,13 @@ const MAX_RECEIVED_MESSAGE: usize = 64 << 20;
 /// Most verdicts and lines in flight or waiting for an earlier line.
 const MAX_SENDS: u32 = 1024;
 
-/// Most pending checks. Further admissions stay with the host. A host that speaks the stdio
-/// wire has as many in flight.
+/// Most pending checks. Further admissions are not read from the stream. On the stdio wire, a
+/// host has as many checks in flight.
 const MAX_PENDING: u32 = 16 << 10;
 
-/// How long a failure waits for the end of stdin, which would explain it: a host that closes
-/// the plugin revokes the ticket, stops listening and ends stdin, in any order.
+/// Time to wait for the end of stdin after a failure. A host that closes the plugin revokes the
+/// ticket, stops listening and ends stdin, in any order, so a failure just before the end of
+/// stdin is not an error.
 const END_GRACE: Duration = Duration::from_millis(50);
 
 /// Reads the handshake line, which starts with `first`, runs the gRPC session on another
@@ -64,7 +64,7 @@ pub(super) fn serve<H: Handler>(
     // The sender is dropped at the end of stdin.
     let (_stdin_open, stdin_ended) = oneshot::channel();
     run_loop.spawn_writer("admission-grpc", move |run_loop| {
-        // The events of the gRPC libraries would be sent to the host by the same libraries.
+        // The gRPC libraries would send their own events to the host, which causes new events.
         let _quiet = set_default(NoSubscriber::default());
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(RunError::Thread)?;
@@ -105,7 +105,7 @@ async fn run<H: Handler>(
         failures,
     ));
     let outcome = tokio::select! {
-        // In this order: a call that fails with the connection knows the cause.
+        // The order matters: the error of a call names why the connection was lost.
         biased;
         () = send_outbox(&calls, tasks) => Ok(()),
         Some(error) = failure.recv() => Err(error),
@@ -118,18 +118,18 @@ async fn run<H: Handler>(
     }
 }
 
-/// What the tasks of a gRPC session share.
+/// State that the tasks of a gRPC session share.
 struct Calls {
     session: Arc<Session>,
     admissions: AdmissionsClient<Http2>,
     host: HostClient<Http2>,
     /// Whether the host has ended the stream of admissions.
     stream_ended: AtomicBool,
-    /// Has [`MAX_PENDING`] permits, less the pending checks.
+    /// Has a permit for each of [`MAX_PENDING`] checks. A pending check holds one.
     check_slots: Semaphore,
-    /// Has [`MAX_SENDS`] permits, less those of verdicts and lines.
+    /// Has [`MAX_SENDS`] permits. A verdict or line holds one until the host has replied.
     send_slots: Arc<Semaphore>,
-    /// Takes the first failure of a verdict, which ends the session.
+    /// Receives the first error of a verdict, which ends the session.
     failures: mpsc::Sender<RunError>,
 }
 
@@ -161,7 +161,7 @@ impl Calls {
 
     async fn send_verdict(&self, verdict: ResolveAdmissionRequest) {
         if let Err(status) = self.admissions.clone().resolve_admission(verdict).await
-            // A host that has ended the session need not take the verdict.
+            // A host that has ended the session may reject the verdict.
             && !(self.stream_ended() || self.session.outbox.is_closed())
         {
             let error = match Failure::from(status) {
@@ -241,7 +241,7 @@ async fn receive_admissions(calls: &Calls, start: impl Fn(Arc<Check>)) -> RunErr
     };
     match receiving.await.map_err(Failure::from) {
         Ok(()) => {}
-        // The host has had enough.
+        // With these codes a host ends the stream without an error.
         Err(Failure::Host(status))
             if matches!(
                 status.code,
@@ -258,18 +258,19 @@ async fn receive_admissions(calls: &Calls, start: impl Fn(Arc<Check>)) -> RunErr
 
 /// Sends the outbox, each frame in a task, until it is closed and every call has a reply.
 ///
-/// The host may handle calls in any order. So a line waits for the reply to the previous line
-/// of the same check. A verdict waits for the lines of its check, and for those without a
-/// check, because a task that the handler spawned may have logged them.
+/// The host may handle calls in any order. A line therefore waits for the reply to the previous
+/// line of the same check. A verdict waits for the lines of its check. It also waits for lines
+/// without a check, because a task that the handler spawned may have logged them.
 async fn send_outbox(calls: &Arc<Calls>, tasks: &Handle) {
-    // By the admission ID of a check, if any: closes when the host has replied to its last line.
+    // By admission ID, or `None` for lines without a check: a channel that closes when the host
+    // has replied to the last line.
     let mut last_lines: HashMap<Option<String>, watch::Receiver<()>> = HashMap::new();
     let mut metadata_calls: Vec<(String, AbortHandle)> = Vec::new();
     while let Some(batch) = calls.session.outbox.take().await {
         for outbound in batch {
             let calls = Arc::clone(calls);
             match outbound {
-                // The stream of admissions replaces it.
+                // The call of ListAdmissions has sent it already.
                 Outbound::Connect(_) => {}
                 Outbound::Log { line, admission_id } => {
                     let slot = Arc::clone(&calls.send_slots).acquire_owned().await;
@@ -283,7 +284,7 @@ async fn send_outbox(calls: &Arc<Calls>, tasks: &Handle) {
                 }
                 Outbound::Verdict(verdict) => {
                     let id = &verdict.admission_id;
-                    // The host drops the calls of a check that has a verdict.
+                    // The host cancels the metadata calls of a check that has a verdict.
                     for (_, task) in metadata_calls.extract_if(.., |(its, _)| its == id) {
                         task.abort();
                     }
@@ -311,7 +312,7 @@ async fn send_outbox(calls: &Arc<Calls>, tasks: &Handle) {
 
 async fn wait_for_close(channel: Option<watch::Receiver<()>>) {
     if let Some(mut channel) = channel {
-        // Nothing is sent, so this is the error that the sender was dropped.
+        // No value is ever sent, so this returns only when the sender is dropped.
         let _ = channel.changed().await;
     }
 }
@@ -331,7 +332,7 @@ impl From<tonic::Status> for Failure {
             return Self::Lost(source.to_string());
         }
         let mut failure = Status::new((status.code() as i32).into(), status.message());
-        // A host sends details as the whole status once more.
+        // The header for details holds the whole status, encoded once more.
         if let Ok(whole) = rpc::Status::decode(status.details()) {
             failure.details = Status::from(whole).details;
         }

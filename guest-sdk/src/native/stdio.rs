@@ -18,14 +18,14 @@ use crate::{Handler, RunError};
 /// Bytes of one read: about 400 admissions.
 const READ_SIZE: usize = 64 << 10;
 
-/// Least descriptor for the duplicates. If the parent left a standard stream closed, a
-/// duplicate in its place would be inherited by child processes as that stream.
+/// Lowest descriptor for the duplicates. If the parent left a standard stream closed, a
+/// duplicate could get its number, and child processes would inherit it as that stream.
 const ABOVE_STDERR: i32 = 3;
 
-/// What the host sends.
+/// The plugin's end of stdin, which the host writes.
 pub(super) struct Input(OwnedFd);
 
-/// What the host receives.
+/// The plugin's end of stdout, which the host reads.
 pub(super) struct Output(OwnedFd);
 
 /// Takes private duplicates of stdin and stdout that no child process inherits. Afterwards
@@ -37,7 +37,8 @@ pub(super) fn take() -> io::Result<(Input, Output)> {
     let empty = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     dup2_stdin(empty)?;
     dup2_stdout(stderr())?;
-    // Half a line that was printed before also goes to stderr, or is lost if that is closed.
+    // Text that was printed before and is still buffered goes to stderr, or is lost if stderr
+    // is closed.
     let _ = io::stdout().flush();
     Ok((Input(input), Output(output)))
 }

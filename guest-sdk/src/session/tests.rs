@@ -1,4 +1,4 @@
-//! A session without streams: the test passes frames in and takes them out of the outbox.
+//! Tests of a session without streams: they pass frames in and take frames from the outbox.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -69,7 +69,7 @@ fn page(call_id: u64) -> Inbound {
 }
 
 #[test]
-fn a_hello_is_answered_with_the_plugins_version_whatever_the_hosts() {
+fn a_hello_of_any_version_is_answered_with_the_plugins_version() {
     let session = new_session();
     let hello = Hello {
         protocol_version: 7,
@@ -84,7 +84,7 @@ fn a_hello_is_answered_with_the_plugins_version_whatever_the_hosts() {
 }
 
 #[test]
-fn the_hosts_frame_limit_holds_for_verdicts_and_calls() {
+fn verdicts_and_metadata_calls_respect_the_hosts_frame_limit() {
     let session = new_session();
     let hello = Hello {
         max_frame_size: 200,
@@ -110,7 +110,7 @@ fn the_hosts_frame_limit_holds_for_verdicts_and_calls() {
 }
 
 #[test]
-fn the_first_verdict_on_a_check_is_the_only_one() {
+fn a_second_verdict_on_a_check_is_dropped() {
     let session = new_session();
     let check = open_check(&session);
     session.settle(&check, Err(Status::denied("no")));
@@ -191,7 +191,7 @@ fn a_verdict_ends_the_calls_of_its_check_and_frees_their_slots() {
 }
 
 #[test]
-fn the_end_cancels_calls_in_flight_and_later_ones() {
+fn the_end_of_the_session_cancels_calls_in_flight_and_later_ones() {
     let session = new_session();
     let check = open_check(&session);
     let mut waiting = visit(&session, &check);

@@ -146,7 +146,7 @@ fn a_second_run_is_an_error() {
     within_a_minute(|| {
         let (exit, stderr) = Plugin::connect("twice", "info").finish();
         assert_eq!(exit.code(), Some(1));
-        assert_eq!(stderr, "Error: a plugin runs once in a process\n");
+        assert_eq!(stderr, "Error: a plugin can run only once in a process\n");
     });
 }
 

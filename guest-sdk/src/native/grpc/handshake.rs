@@ -1,4 +1,4 @@
-//! The handshake line, by which a host that speaks gRPC names its port and a ticket.
+//! The handshake line, in which a gRPC host sends its port and a ticket.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -13,11 +13,11 @@ use crate::native::stdio::Input;
 /// Longest handshake line, in bytes. The reference's line has about 120.
 const MAX_LINE: usize = 4 << 10;
 
-/// Where the host listens, and the ticket of the plugin.
+/// The port on which the host listens, and the ticket of the plugin.
 #[derive(Deserialize, PartialEq)]
 pub(super) struct Handshake {
     /// A port of 127.0.0.1.
-    #[serde(deserialize_with = "port")]
+    #[serde(deserialize_with = "deserialize_port")]
     pub(super) port: NonZeroU16,
     /// A secret that authenticates every call.
     pub(super) ticket: String,
@@ -28,7 +28,7 @@ pub(super) struct Handshake {
 pub(super) enum HandshakeError {
     /// Stdin ended inside the line.
     #[error("stdin ended inside the line")]
-    Torn,
+    UnexpectedEnd,
     /// The line is too long.
     #[error("no line feed within {MAX_LINE} bytes")]
     TooLong,
@@ -50,13 +50,13 @@ impl Handshake {
                 return Ok(handshake);
             }
             if !input.read_more(&mut bytes)? {
-                return Err(invalid(HandshakeError::Torn));
+                return Err(invalid(HandshakeError::UnexpectedEnd));
             }
         }
     }
 
-    /// Parses the line at the front of `bytes`. Returns `Ok(None)` until it is whole. Ignores
-    /// unknown fields, which a newer host may add.
+    /// Parses the line at the start of `bytes`. Returns `Ok(None)` until the line is complete.
+    /// Ignores unknown fields, which a newer host may add.
     fn parse(bytes: &[u8]) -> Result<Option<Self>, HandshakeError> {
         let start = &bytes[..bytes.len().min(MAX_LINE)];
         match start.iter().position(|&byte| byte == b'\n') {
@@ -76,8 +76,8 @@ impl fmt::Debug for Handshake {
     }
 }
 
-/// Deserializes a number or, as the JSON of protobuf allows, a string with one.
-fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU16, D::Error> {
+/// Deserializes a number, or a string that holds one: protobuf's JSON allows both.
+fn deserialize_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU16, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::String(digits) => digits.parse().map_err(Error::custom),
         number => NonZeroU16::deserialize(number).map_err(Error::custom),

@@ -25,8 +25,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// Flow-control window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 1 << 20;
 
-/// Flow-control window of the connection, in bytes. Far larger than that of a stream, because
-/// h2 closes a connection whose unread small messages take more than half of it.
+/// Flow-control window of the connection, in bytes. It is far larger than that of a stream,
+/// because h2 closes a connection when unread small messages take more than half of it.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
 const AGENT: HeaderValue =
@@ -41,7 +41,7 @@ pub(super) struct Http2 {
 
 /// Connects to a host. The caller must poll the connection.
 ///
-/// It sends no pings, because the reference treats them as abuse.
+/// The connection sends no pings, because the reference treats them as abuse.
 pub(super) async fn connect(
     port: u16,
     ticket: HeaderValue,
