@@ -108,7 +108,7 @@ pub(crate) struct CipdPluginArgs {
     pub(crate) plugin: PluginArgs,
 }
 
-/// Where the pins come from.
+/// The options that name pins.
 #[derive(Debug, Args)]
 pub(crate) struct PinArgs {
     /// Checks these pins: package:instance_id.
@@ -127,12 +127,12 @@ pub(crate) struct PinArgs {
     /// Checks all pins of a CIPD resolved-versions file; `-` is stdin.
     #[arg(long, value_name = "FILE")]
     pub(crate) resolved_versions: Option<PathBuf>,
-    /// Checks the pins in a file, one package:instance_id a line; `-` is stdin.
+    /// Checks the pins in a file, one package:instance_id per line; `-` is stdin.
     #[arg(long = "pins", id = "pins_file", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
 
-/// What the terminal shows, and how.
+/// The options of the output on a terminal.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct TerminalArgs {
@@ -160,14 +160,14 @@ pub(crate) enum Color {
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(crate) enum Format {
-    /// One aligned line a pin, for people.
+    /// One aligned line per pin, for people.
     #[default]
     Text,
-    /// One JSON object a line, for programs.
+    /// One JSON object per line, for programs.
     Json,
 }
 
-/// Where the metadata comes from that plugins request.
+/// The options of the repository from which plugins get metadata.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Metadata that the plugin requests")]
 pub(crate) struct MetadataArgs {
@@ -199,10 +199,10 @@ impl Cli {
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(arguments)?;
-        // The rules that clap cannot express, or would explain less well.
+        // Rules that clap cannot express, or would report in a less clear way.
         let (subcommand, problem) = match &cli.command {
-            Command::Check(args) => ("check", args.problem()),
-            Command::CipdPlugin(args) => ("cipd-plugin", args.problem()),
+            Command::Check(args) => ("check", args.find_conflict()),
+            Command::CipdPlugin(args) => ("cipd-plugin", args.find_conflict()),
         };
         let Some(problem) = problem else {
             return Ok(cli);
@@ -217,7 +217,7 @@ impl Cli {
 }
 
 impl CheckArgs {
-    fn problem(&self) -> Option<&'static str> {
+    fn find_conflict(&self) -> Option<&'static str> {
         if !self.from_cipd_config {
             return self.plugin.is_missing().then_some(
                 "no plugin: pass a COMMAND after `--`, --component FILE or --from-cipd-config",
@@ -230,7 +230,7 @@ impl CheckArgs {
 }
 
 impl CipdPluginArgs {
-    fn problem(&self) -> Option<&'static str> {
+    fn find_conflict(&self) -> Option<&'static str> {
         if self.plugin.is_missing() {
             return Some("no policy: pass a COMMAND after `--`, or --component FILE");
         }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn options_without_effect_are_refused() {
+    fn cipd_plugin_refuses_the_options_that_only_check_has() {
         for option in ["--verbose", "--quiet", "--color=never", "--offline"] {
             assert!(check(&[option, "--", "./p"]).is_ok(), "{option}");
             assert!(
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_of_cipd_takes_more_variables_but_no_other_wire() {
+    fn the_plugin_of_cipds_configuration_takes_more_variables_but_no_other_wire() {
         for options in [
             &["--env", "A=b"][..],
             &["--env=A=b", "--inherit-env", "--wire", "grpc"],

@@ -40,7 +40,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Time that the plugin may take to connect before a warning.
 const SLOW_CONNECT: Duration = Duration::from_secs(3);
 
-/// Most pending checks. Bounds memory, and stays far below the limit of a host.
+/// Most pending checks. Limits the memory. A host accepts far more.
 const MAX_PENDING: usize = 65_536;
 
 /// Most outcomes that wait to be printed.
@@ -89,12 +89,12 @@ pub(crate) fn run(args: CheckArgs, terminal: &Terminal) -> anyhow::Result<ExitCo
         terminal,
     };
     let code = runtime.block_on(check.run(&inputs.pins));
-    // The plugin is closed. Only a thread may be left that is stuck in a write to stdout.
+    // The plugin is closed. The only thread that may be left is blocked in a write to stdout.
     runtime.shutdown_background();
     code
 }
 
-/// Finds out whether a file can be read, before anything is started.
+/// Checks that a file can be opened, before the plugin is started.
 fn try_open(file: &Path) -> io::Result<()> {
     if File::open(file)?.metadata()?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -126,8 +126,8 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Checks all pins, then closes the plugin. A first signal closes the plugin at once, a
-    /// second one kills it.
+    /// Checks all pins, then closes the plugin. The first signal closes the plugin at once, and
+    /// the second signal kills it.
     async fn run(&self, pins: &[Pin]) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
         let mut checks = pin!(self.check_and_close(pins));
@@ -191,7 +191,8 @@ impl Check<'_> {
             .buffered(MAX_PENDING);
         while let Some(checked) = checks.next().await {
             summary.add(&checked);
-            // The printer ends early if stdout has no reader. The exit status needs all checks.
+            // The printer ends early if stdout has no reader. The checks must go on then,
+            // because the exit status depends on all of them.
             let _ = printer.send(checked).await;
         }
         summary

@@ -1,7 +1,7 @@
 //! The admission plugin that `cipd` is configured to use.
 //!
-//! Sources, their order and their errors are those of `cipd`, so that `admit` uses the
-//! plugin that `cipd` would use.
+//! Reads the same sources as `cipd`, in the same order and with the same errors, so that
+//! `admit` uses the plugin that `cipd` would use.
 
 mod text_format;
 
@@ -60,7 +60,7 @@ impl CipdConfig {
     /// # Errors
     ///
     /// If there is no plugin, or a variable or the file is broken. A broken file is an
-    /// error even where the environment names the plugin: no command of `cipd` works with
+    /// error even if the environment names the plugin: no command of `cipd` works with
     /// such a file.
     pub(crate) fn load() -> anyhow::Result<Self> {
         Self::load_from(|name| env::var_os(name), Path::new(DEFAULT_FILE))
@@ -81,10 +81,11 @@ impl CipdConfig {
             _ if !from_environment.is_empty() => (PLUGIN.to_owned(), from_environment),
             FilePlugin::Found { file, argv } => (file.display().to_string(), argv),
             FilePlugin::Missing(reason) => {
-                let text =
-                    format!("cipd has no admission plugin: {PLUGIN} names none, and {reason}");
+                let text = format!(
+                    "cipd has no admission plugin: {PLUGIN} is unset or empty, and {reason}"
+                );
                 return Err(UserError::new(text)
-                    .hint(r#"`cipd` deploys unchecked like this; to change that, set CIPD_ADMISSION_PLUGIN='["/opt/policy", "--strict"]'"#)
+                    .hint(r#"without a plugin, `cipd` deploys without checks; to configure one, set CIPD_ADMISSION_PLUGIN='["/opt/policy", "--strict"]'"#)
                     .into());
             }
         };
@@ -96,8 +97,8 @@ impl CipdConfig {
     }
 }
 
-/// Parses a command line. Like in `cipd`, `null` is an empty list, and in a list an empty
-/// string.
+/// Parses a command line. As in `cipd`, `null` is an empty list, and a `null` in a list is an
+/// empty string.
 fn parse_argv(value: OsString) -> anyhow::Result<Vec<String>> {
     let argv: Option<Vec<Option<String>>> =
         serde_json::from_slice(value.as_bytes()).with_context(|| {
@@ -127,7 +128,7 @@ fn load_file(path: Option<OsString>, default: &Path) -> anyhow::Result<FilePlugi
     let shown = file.display();
     let text = match read_file(&file) {
         Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {
-            return Ok(FilePlugin::Missing(format!("there is no {shown}")));
+            return Ok(FilePlugin::Missing(format!("{shown} does not exist")));
         }
         text => text.with_context(|| format!("loading CIPD config: cannot read {shown}"))?,
     };
@@ -137,13 +138,14 @@ fn load_file(path: Option<OsString>, default: &Path) -> anyhow::Result<FilePlugi
     let AdmissionPlugin { cmd, args } = AdmissionPlugin::read(&text)
         .map_err(|problem| anyhow!("loading CIPD config: {shown}:{problem}"))?;
     if cmd.is_empty() {
-        return Ok(FilePlugin::Missing(format!("neither does {shown}")));
+        return Ok(FilePlugin::Missing(format!("{shown} names no plugin")));
     }
     let argv = iter::once(cmd).chain(args).collect();
     Ok(FilePlugin::Found { file, argv })
 }
 
-/// Reads a file, or enough of it to see that it is too long.
+/// Reads at most one byte more of a file than it may have, so that the caller can see that it
+/// is too long.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let file = File::open(path)?;
@@ -151,8 +153,8 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Removes `..` from an absolute path without looking at the file system, as `cipd` does:
-/// with symbolic links, the result may name another file.
+/// Removes `..` from an absolute path without looking at the file system, as `cipd` does. If
+/// the path has symbolic links, the result may name another file.
 fn clean(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::new();
     for component in path.components() {

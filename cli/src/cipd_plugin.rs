@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(4);
 
 /// Serves the client until it closes stdin.
 ///
-/// A failure of the policy is no error here: it fails the client's checks.
+/// A failure of the policy is not an error of this function: it fails the client's checks.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub(crate) fn run(args: CipdPluginArgs) -> anyhow::Result<()> {
     }
     let runtime = start_runtime()?;
     let result = runtime.block_on(serve(args));
-    // Everything was closed.
+    // The policy and the session are closed, so the runtime need not wait for them.
     runtime.shutdown_background();
     result
 }
@@ -50,7 +50,7 @@ async fn serve(args: CipdPluginArgs) -> anyhow::Result<()> {
     signals::survive_sigint().context("cannot listen for signals")?;
     log::install();
     let runtime = Handle::current();
-    // The first check configures the policy: before that, no client would get the warnings.
+    // The first check configures the policy. Earlier warnings would not reach the client.
     let forwarder = Arc::new(LazyLock::new(move || {
         Forwarder::new(ConfiguredPlugin::from_args(args.plugin), runtime)
     }));

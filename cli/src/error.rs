@@ -10,7 +10,7 @@ use admission_proto::escape;
 /// Most lines of a plugin's stderr that are shown.
 const STDERR_LINES: usize = 20;
 
-/// An error, or the context of one, with details and hints of a line each.
+/// An error, or the context of one, with details and hints. Each of these is one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct UserError {

@@ -2,7 +2,7 @@
 
 use admission_host::{CheckError, ErrorKind, Wire};
 
-/// What kind of plugin it is, as far as hints differ.
+/// The kinds of plugins that get different hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PluginKind {
     /// A COMMAND that speaks this wire.

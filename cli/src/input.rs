@@ -104,7 +104,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// Returns the one service of all pins; files that name none belong to `default`.
+    /// Returns the one service of all pins. A file without a $ServiceURL belongs to `default`.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_malformed_pin_of_a_list_is_named() {
+    fn the_error_names_the_first_malformed_pin_of_a_list() {
         assert_eq!(
             pins(&format!("a:{ID}\n\nnonsense\nworse")),
             Err("in:3: not a pin \"nonsense\": must be package:instance_id".to_owned())

@@ -1,4 +1,4 @@
-//! Output on stdout: one line a pin, in the order of the pins.
+//! Output on stdout: one line per pin, in the order of the pins.
 
 mod json;
 mod text;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::args::Format;
 pub(crate) use text::Columns;
 
-/// Most lines that are written between two flushes.
+/// Most lines between two flushes.
 const BATCH: usize = 256;
 
 /// A pin and the result of its check.
@@ -76,8 +76,8 @@ pub(crate) struct Printer {
 impl Printer {
     /// Prints everything that arrives, until the sender is dropped or stdout has no reader.
     ///
-    /// Blocks while stdout does. Needs a thread of its own, so that a slow reader does not
-    /// delay the handling of signals.
+    /// Blocks while stdout blocks. Needs a thread of its own, so that a slow reader of stdout
+    /// does not delay the handling of signals.
     ///
     /// # Errors
     ///

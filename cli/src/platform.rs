@@ -18,7 +18,7 @@ pub(crate) struct Platform {
 #[derive(Debug)]
 pub(crate) struct Expansion {
     /// Whether all conditions hold, such as `${os=linux,mac}`. If not, the template is for
-    /// other platforms, and `cipd` does not look at the rest of it.
+    /// other platforms, and `cipd` ignores errors in it.
     pub(crate) applies: bool,
     /// The text as if all conditions held.
     pub(crate) text: anyhow::Result<String>,
@@ -71,7 +71,7 @@ impl Platform {
             Some(parameter) => {
                 let variable = quote(&format!("${{{parameter}}}"));
                 Err(anyhow!(
-                    "unknown variable {variable}: there are os, arch and platform"
+                    "unknown variable {variable}: must be os, arch or platform"
                 ))
             }
             None if text.contains('$') => {
@@ -156,11 +156,11 @@ mod tests {
         for (template, refused) in [
             (
                 "a/${not_good}",
-                r#"unknown variable "${not_good}": there are os, arch and platform"#,
+                r#"unknown variable "${not_good}": must be os, arch or platform"#,
             ),
             (
                 "a/${OS=linux}",
-                r#"unknown variable "${OS=linux}": there are os, arch and platform"#,
+                r#"unknown variable "${OS=linux}": must be os, arch or platform"#,
             ),
             (
                 "a/$not_good",

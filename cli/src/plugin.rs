@@ -15,8 +15,8 @@ use tracing::{info, warn};
 use crate::args::{CommandArgs, ComponentArgs, PluginArgs, Timeout, Variable};
 use crate::hint::PluginKind;
 
-/// The first argument of this program when it is the guard of a plugin. It is not an option
-/// of the command line, because a guard must start its work before everything else.
+/// The first argument of this program when it runs as the guard of a plugin. The parser of the
+/// command line does not know it, because a guard must start its work before anything else.
 pub(crate) const GUARD: &str = "--guard-of-a-plugin";
 
 /// Worker threads: one for the session with the plugin and one for everything else.
@@ -63,7 +63,7 @@ impl ConfiguredPlugin {
         }
     }
 
-    /// Configures the plugin of `cipd` as `cipd` runs it: with gRPC, and with the whole
+    /// Configures the plugin of `cipd` as `cipd` runs it: over gRPC, and with the whole
     /// environment.
     pub(crate) fn from_cipd_config(argv: Vec<OsString>, args: PluginArgs) -> Self {
         let command = CommandArgs {

@@ -40,7 +40,7 @@ pub(crate) fn open(
     if args.offline {
         return Ok(Arc::new(Offline));
     }
-    // The call ends before its check does, so that the policy gets the reason.
+    // The call must fail before its check times out, so that the policy gets the reason.
     let deadline = timeout.map_or(DEADLINE, |timeout| DEADLINE.min(timeout / 4 * 3));
     let mut options = PrpcOptions::new(service_url.as_str())
         .deadline(deadline)
@@ -69,7 +69,7 @@ struct Offline;
 
 impl Repository for Offline {
     fn list_metadata(&self, _: ListMetadata) -> MetadataFuture<'_> {
-        let text = "there is no metadata offline: pass --metadata FILE instead of --offline, or neither to ask the service";
+        let text = "there is no metadata offline: remove --offline to get it from the service, or replace it with --metadata FILE";
         Box::pin(ready(Err(Status::new(Code::UNAVAILABLE, text))))
     }
 }

@@ -57,7 +57,7 @@ impl Summary {
             1 => "1 pin".to_owned(),
             pins => format!("{pins} pins"),
         };
-        // A few pins take some milliseconds.
+        // A few pins take only milliseconds, so that two decimals would show 0.00.
         let decimals = if duration < Duration::from_millis(100) {
             4
         } else {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_worse_than_a_denial_and_a_denial_than_an_admission() {
+    fn a_failure_is_worse_than_a_denial_which_is_worse_than_an_admission() {
         assert_eq!(summary([Ok(()), Ok(())]).worst(), Outcome::Admitted);
         assert_eq!(summary([denied(), Ok(())]).worst(), Outcome::Denied);
         assert_eq!(summary([timed_out(), denied()]).worst(), Outcome::Failed);

@@ -45,7 +45,7 @@ impl Terminal {
 
     fn install_logger(&self) {
         let targets = Targets::new()
-            // The engine and the runtime log details that are not about plugins.
+            // wasmtime and tokio log details that are not about plugins.
             .with_default(self.level.min(LevelFilter::WARN))
             .with_target("admit", self.level)
             .with_target("admission_host", self.level)
@@ -63,7 +63,7 @@ impl Terminal {
             .init();
     }
 
-    /// Returns the level at which plugins log: the level that is shown.
+    /// Returns the level at which plugins log, which is the level that stderr shows.
     pub(crate) fn plugin_log_level(&self) -> LogLevel {
         match self.level {
             LevelFilter::ERROR => LogLevel::Error,
@@ -99,7 +99,7 @@ impl Terminal {
         io::stdout().is_terminal().then(|| self.progress.clone())
     }
 
-    /// Prints a line to stderr, also with `--quiet`.
+    /// Prints a line to stderr, even with `--quiet`.
     pub(crate) fn print_error(&self, line: &str) {
         self.progress.suspend(|| {
             // If stderr cannot be written there is nowhere to report that.
@@ -107,7 +107,7 @@ impl Terminal {
         });
     }
 
-    /// Prints a line to stderr, but not with `--quiet`.
+    /// Prints a line to stderr, unless `--quiet` is given.
     pub(crate) fn print_note(&self, line: &str) {
         if !self.is_quiet() {
             self.print_error(line);
@@ -119,7 +119,7 @@ impl Terminal {
     }
 }
 
-/// Stderr, for which the progress bar is hidden during each write.
+/// Stderr. Hides the progress bar during each write.
 struct StderrWithProgress(ProgressBar);
 
 impl Write for StderrWithProgress {

@@ -43,8 +43,8 @@ pub(crate) async fn from_command(command: String) -> Result<String, TokenError> 
         return Err("the token command prints more than a token".into());
     }
     let exit = child.wait().await?;
-    // The leader was reaped, so another group may get its number. What the command left
-    // running may go on.
+    // The leader was reaped, so another group may get its ID. Processes that the command
+    // left running are not killed.
     group.0 = None;
     match exit.code() {
         Some(0) => Ok(token),
@@ -53,15 +53,15 @@ pub(crate) async fn from_command(command: String) -> Result<String, TokenError> 
     }
 }
 
-/// Kills a process group when it is dropped: killing the leader alone would leave the
-/// children of a script behind.
+/// Kills a process group when it is dropped. Killing the leader alone would leave the children
+/// of a script running.
 struct KillGroup(Option<Pid>);
 
 impl Drop for KillGroup {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
-            // The leader was not reaped, so the number is still that of this group. An error
-            // means that the group is gone.
+            // The leader was not reaped, so the ID still belongs to this group. An error means
+            // that the group has no processes.
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }

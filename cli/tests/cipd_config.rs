@@ -174,8 +174,8 @@ fn hints_for_a_plugin_of_cipd_name_only_options_that_it_can_have() {
 fn no_configured_plugin_is_an_error() {
     assert_eq!(
         refusal(&TempDir::new().unwrap(), &[]),
-        r#"error: cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and CIPD_CONFIG_FILE is `-`, which disables the file
-  hint: `cipd` deploys unchecked like this; to change that, set CIPD_ADMISSION_PLUGIN='["/opt/policy", "--strict"]'
+        r#"error: cipd has no admission plugin: CIPD_ADMISSION_PLUGIN is unset or empty, and CIPD_CONFIG_FILE is `-`, which disables the file
+  hint: without a plugin, `cipd` deploys without checks; to configure one, set CIPD_ADMISSION_PLUGIN='["/opt/policy", "--strict"]'
 "#
     );
 }

@@ -121,7 +121,7 @@ fn every_line_of_output_matches_the_schema() {
 fn a_line_that_violates_the_schema_is_found() {
     let schema = schema();
     let [line] = &lines(&["a"], &["/absent"])[..] else {
-        panic!("one line a pin");
+        panic!("one line per pin");
     };
     for (field, value) in [
         ("package", Value::Null),

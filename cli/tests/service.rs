@@ -190,7 +190,7 @@ async fn offline_the_service_gets_no_request() {
             stdout(&run),
             format!(
                 "visit-all/2:{INSTANCE}  failed: there is no metadata offline: \
-                 pass --metadata FILE instead of --offline, or neither to ask the service\n"
+                 remove --offline to get it from the service, or replace it with --metadata FILE\n"
             )
         );
         assert!(service.requests().is_empty());

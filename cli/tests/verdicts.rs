@@ -124,7 +124,7 @@ fn metadata_is_unavailable_offline() {
         assert_eq!(objects(&run)[0]["code"], 14);
         assert_eq!(
             objects(&run)[0]["message"],
-            "there is no metadata offline: pass --metadata FILE instead of --offline, or neither to ask the service"
+            "there is no metadata offline: remove --offline to get it from the service, or replace it with --metadata FILE"
         );
         assert_eq!(run.status.code(), Some(2));
     }

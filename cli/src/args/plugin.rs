@@ -59,13 +59,13 @@ pub(crate) struct ComponentArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A command as the plugin")]
 pub(crate) struct CommandArgs {
-    /// Passes an environment variable to the plugin; without a value, the value that admit has.
-    /// Can be repeated.
+    /// Passes an environment variable to the plugin; without `=VALUE`, it passes admit's own
+    /// value. Can be repeated.
     ///
     /// Otherwise a plugin gets PATH, HOME, LANG and TZ, and no other variable.
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(parse_variable))]
     pub(crate) env: Vec<Variable>,
-    /// Passes the whole environment to the plugin, with the secrets in it.
+    /// Passes the whole environment to the plugin, including any secrets in it.
     #[arg(long)]
     pub(crate) inherit_env: bool,
     /// How the plugin and admit exchange messages [default: stdio].
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_of_0_is_refused_in_favour_of_none() {
+    fn a_timeout_of_0_is_refused_and_none_disables_the_timeout() {
         assert_eq!(parse_timeout("none"), Ok(None));
         assert_eq!(
             parse_timeout("1500ms"),

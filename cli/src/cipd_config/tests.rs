@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// The configuration of a machine.
+/// The variables and configuration files of a machine.
 struct Machine {
     folder: TempDir,
     variables: Vec<(&'static str, OsString)>,
@@ -79,7 +79,7 @@ fn an_empty_command_line_in_the_environment_counts_as_unset() {
         let machine = Machine::new().variable(PLUGIN, empty);
         assert_eq!(
             machine.argv(),
-            Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and there is no /default".into())
+            Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN is unset or empty, and /default does not exist".into())
         );
         let machine = machine.file("default", file_with("p"));
         assert_eq!(machine.argv(), argv(&["p", "arg 1"]));
@@ -87,7 +87,7 @@ fn an_empty_command_line_in_the_environment_counts_as_unset() {
 }
 
 #[test]
-fn an_empty_program_counts_as_a_program() {
+fn a_command_line_with_an_empty_program_counts_as_set() {
     for (value, args) in [("[null]", &[""][..]), (r#"["", null]"#, &["", ""])] {
         let machine = Machine::new()
             .variable(PLUGIN, value)
@@ -137,7 +137,7 @@ fn the_variable_replaces_the_default_file() {
     let machine = Machine::new().file("default", file_with("p"));
     assert_eq!(
         machine.variable(FILE, "-").argv(),
-        Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and CIPD_CONFIG_FILE is `-`, which disables the file".into())
+        Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN is unset or empty, and CIPD_CONFIG_FILE is `-`, which disables the file".into())
     );
     let machine = Machine::new().file("default", file_with("p"));
     assert_eq!(machine.variable(FILE, "").argv(), argv(&["p", "arg 1"]));
@@ -152,13 +152,13 @@ fn a_file_without_a_program_names_no_plugin() {
     ] {
         assert_eq!(
             Machine::new().file("default", text).argv(),
-            Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN names none, and neither does /default".into())
+            Err("cipd has no admission plugin: CIPD_ADMISSION_PLUGIN is unset or empty, and /default names no plugin".into())
         );
     }
 }
 
 #[test]
-fn a_broken_file_is_an_error_even_where_the_environment_names_the_plugin() {
+fn a_broken_file_is_an_error_even_if_the_environment_names_the_plugin() {
     for environment in ["", r#"["p"]"#] {
         let machine = || Machine::new().variable(PLUGIN, environment);
         for relative in ["other", "./-", "--", " /"] {

@@ -8,17 +8,17 @@
 //!       }
 //!     }
 //!
-//! Unknown fields are skipped, as in `cipd`, so that an old client can read the file of a
-//! newer one; the crates for the format refuse such fields. Rare spellings that `cipd`
-//! accepts are refused: fields named by number, extensions, scalars without a colon, and
-//! escapes that protobuf does not print itself.
+//! Unknown fields are skipped, as in `cipd`, so that an old client can read the file of a newer
+//! one. This parser exists because the published crates for the format refuse such fields. It
+//! refuses rare spellings that `cipd` accepts: fields named by number, extensions, scalars
+//! without a colon, and escapes that protobuf does not print itself.
 
 use std::fmt::Display;
 
 use admission_proto::quote;
 use anyhow::anyhow;
 
-/// Most messages in messages. Bounds the stack that a file can use.
+/// Deepest nesting of messages. Limits the stack that a file can use.
 const MAX_DEPTH: usize = 100;
 
 /// The fields that are not repeated.
@@ -37,7 +37,7 @@ pub(super) struct AdmissionPlugin {
 }
 
 impl AdmissionPlugin {
-    /// Reads a whole file. The text of an error begins with the number of a line.
+    /// Reads a whole file. The text of an error begins with the line number.
     pub(super) fn read(text: &[u8]) -> anyhow::Result<Self> {
         let text = str::from_utf8(text).map_err(|error| {
             let valid = &text[..error.valid_up_to()];
@@ -219,7 +219,7 @@ impl<'a> Parser<'a> {
         Ok(byte)
     }
 
-    /// Takes letters, digits, `_` and the characters of `others`; as many as there are.
+    /// Takes the longest run of letters, digits, `_` and the characters of `others`.
     fn take_word(&mut self, others: &str) -> &'a str {
         self.peek();
         let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '_' && !others.contains(c);
@@ -257,7 +257,8 @@ impl<'a> Parser<'a> {
         )
     }
 
-    /// Names the line on which `rest` begins, the end of the text.
+    /// Returns an error with the number of the line on which `rest` begins. `rest` must be the
+    /// end of the text.
     fn error(&self, rest: &str, problem: impl Display) -> anyhow::Error {
         let before = &self.text[..self.text.len() - rest.len()];
         anyhow!("{}: {problem}", before.split('\n').count())
@@ -438,12 +439,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(text in any::<Vec<u8>>()) {
+        fn no_bytes_make_the_parser_panic(text in any::<Vec<u8>>()) {
             let _ = AdmissionPlugin::read(&text);
         }
 
         #[test]
-        fn no_text_that_looks_like_a_file_panics(
+        fn no_text_that_looks_like_a_file_makes_the_parser_panic(
             text in "(plugins|admission|cmd|args|x|[1-9]|'|\"|[\\\\]|[{}<>:;,#.\n-]|\\[|\\]|u|.){0,40}",
         ) {
             let _ = AdmissionPlugin::read(text.as_bytes());

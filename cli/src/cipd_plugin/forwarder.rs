@@ -62,8 +62,8 @@ impl Forwarder {
         self.host.close(grace).await;
     }
 
-    /// Logs the first failure of the plugin in full: a status has no room for its causes
-    /// and the plugin's stderr.
+    /// Logs the first failure of the plugin with its causes and the plugin's stderr, for which
+    /// a status has no room.
     fn log_failure(&self, error: &CheckError) {
         if matches!(error, CheckError::Plugin(_))
             && !self.has_logged_failure.swap(true, Ordering::Relaxed)
@@ -84,8 +84,8 @@ fn parse_pin(admission: &Admission) -> Result<Pin, Status> {
 
 /// Returns the status that the client gets for an error.
 ///
-/// A status of the policy is unchanged. Every other error is a failure, so its code is
-/// neither OK nor `FAILED_PRECONDITION`.
+/// A status of the policy is unchanged. Every other error is a failure of the check, so its
+/// code is neither OK, which admits, nor `FAILED_PRECONDITION`, which denies.
 fn to_status(error: &CheckError) -> Status {
     match error {
         CheckError::Denied { status, .. } | CheckError::PolicyError { status, .. } => {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn no_failure_has_the_code_of_a_decision() {
+    fn a_failure_has_a_code_that_neither_admits_nor_denies() {
         for (kind, code) in [
             (ErrorKind::Launch, Code::INTERNAL),
             (ErrorKind::ConnectTimeout, Code::INTERNAL),

@@ -11,7 +11,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The level at which the policy logs. A gRPC client does not name its own level.
+/// The level at which the policy logs. It is fixed, because a gRPC client does not send the
+/// level that it wants.
 pub(super) const LEVEL: LogLevel = LogLevel::Info;
 
 /// The target of events that are log lines of the policy.
@@ -44,7 +45,7 @@ impl<S: Subscriber> Layer<S> for PolicyLines {
     }
 }
 
-/// A line of the policy, and how much of it the host left out.
+/// A line of the policy, and the field with which the host reports omitted text.
 #[derive(Default)]
 struct Line {
     text: String,

@@ -1,4 +1,4 @@
-//! Ensure files, which say what `cipd ensure` deploys.
+//! Ensure files, which list the packages that `cipd ensure` deploys.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -21,7 +21,7 @@ pub(super) struct EnsureFile {
     /// Each pin once, even if it is deployed to several subdirs.
     pub(super) pins: Vec<Pin>,
     pub(super) service_url: Option<ServiceUrl>,
-    /// Whether the file has packages for other platforms only.
+    /// Whether packages were skipped because they are only for other platforms.
     pub(super) skipped: bool,
     /// Messages about the versions that only the service could resolve.
     pub(super) unresolved: Vec<String>,
@@ -34,7 +34,8 @@ impl EnsureFile {
     ///
     /// # Errors
     ///
-    /// For the first broken line. Versions that cannot be resolved are no error here.
+    /// For the first broken line. Versions that cannot be resolved are in
+    /// `unresolved` instead.
     pub(super) fn read(path: &Path, platform: &Platform) -> anyhow::Result<Self> {
         let mut lines = Lines::open_or_stdin(path)?;
         let mut parser = Parser::new(platform);
@@ -84,7 +85,7 @@ struct Parser<'a> {
     verified_platforms: Vec<Platform>,
     /// Whether anything but settings was parsed. Settings come first.
     after_settings: bool,
-    /// The subdir of the next packages; `None` if that is for other platforms.
+    /// The subdir of the following packages; `None` if that is only for other platforms.
     subdir: Option<String>,
     skipped: bool,
     packages: Vec<Package>,
@@ -157,7 +158,7 @@ impl<'a> Parser<'a> {
             "$paranoidmode" => {
                 if !matches!(value, "NotParanoid" | "CheckPresence" | "CheckIntegrity") {
                     bail!(
-                        "unrecognized paranoid mode {}: there are NotParanoid, CheckPresence and CheckIntegrity",
+                        "unrecognized paranoid mode {}: must be NotParanoid, CheckPresence or CheckIntegrity",
                         quote(value)
                     );
                 }
@@ -183,7 +184,7 @@ impl<'a> Parser<'a> {
         let subdir = text?;
         if !is_subdir(&subdir) {
             bail!(
-                "bad subdir {}: must be a relative path with plain slashes, and as short as it can be",
+                "bad subdir {}: must be a relative path with forward slashes, and without `.`, `..` or empty parts",
                 quote(&subdir)
             );
         }
@@ -202,7 +203,7 @@ impl<'a> Parser<'a> {
         validate_version(version)?;
         if let Some(line) = self.lines.insert((subdir.clone(), name.clone()), line) {
             let (subdir, name) = (quote(subdir), quote(&name));
-            bail!("duplicate package in subdir {subdir}: {name} is on line {line}, too");
+            bail!("duplicate package in subdir {subdir}: {name} is also on line {line}");
         }
         let is_instance_id = ObjectRef::from_instance_id(version, HashMode::Any).is_ok();
         let pin = is_instance_id
@@ -242,7 +243,8 @@ impl<'a> Parser<'a> {
                 }
             }
         }
-        // `cipd` resolves a file for the platforms that it verifies, if the file says so.
+        // `cipd ensure-file-resolve` needs both settings: where to write the versions, and for
+        // which platforms.
         let mut missing = Vec::new();
         if self.resolved_versions.is_none() {
             missing.push("`$ResolvedVersions cipd.versions`".to_owned());
@@ -265,7 +267,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Returns whether packages may be deployed to `subdir`; the empty one is the root.
+/// Returns whether packages may be deployed to `subdir`. An empty `subdir` is the root.
 fn is_subdir(subdir: &str) -> bool {
     subdir.is_empty()
         || !subdir.contains(['\\', ':'])
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn only_packages_for_the_platform_count() {
+    fn packages_for_other_platforms_are_skipped() {
         assert_eq!(
             packages(
                 "tool/${platform} latest\n\
@@ -365,11 +367,11 @@ mod tests {
         );
         assert_eq!(
             packages("a/linux one\n@Subdir x\nb one\n@Subdir\na/${os} two"),
-            Err(r#"duplicate package in subdir "": "a/linux" is on line 1, too"#.to_owned())
+            Err(r#"duplicate package in subdir "": "a/linux" is also on line 1"#.to_owned())
         );
         assert_eq!(
             packages("@Subdir ${os}\na one\n@Subdir linux\na one"),
-            Err(r#"duplicate package in subdir "linux": "a" is on line 2, too"#.to_owned())
+            Err(r#"duplicate package in subdir "linux": "a" is also on line 2"#.to_owned())
         );
     }
 
@@ -377,7 +379,8 @@ mod tests {
     fn lines_that_cipd_refuses_are_refused() {
         let name =
             r#"must be a slash-separated path where each component matches "[a-z0-9_\-\.]+""#;
-        let subdir = "must be a relative path with plain slashes, and as short as it can be";
+        let subdir =
+            "must be a relative path with forward slashes, and without `.`, `..` or empty parts";
         for (text, refused) in [
             ("a", r#"bad version "": not an instance ID, a ref or a tag"#.to_owned()),
             (
@@ -412,7 +415,7 @@ mod tests {
             ),
             (
                 "$ParanoidMode ZZZ",
-                r#"unrecognized paranoid mode "ZZZ": there are NotParanoid, CheckPresence and CheckIntegrity"#.into(),
+                r#"unrecognized paranoid mode "ZZZ": must be NotParanoid, CheckPresence or CheckIntegrity"#.into(),
             ),
             (
                 "$OverrideInstallMode symlink",
@@ -441,7 +444,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(
+        fn no_text_makes_the_parser_panic(
             text in "([$@]|ServiceURL|Subdir|VerifiedPlatform|[$][{]|os|=|[}]|[ \n/,-]|a|latest|.){0,40}",
         ) {
             let platform = Platform::of_this_machine();

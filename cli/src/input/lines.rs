@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 /// Longest line of an input file, in bytes. Bounds the memory for a file without line ends.
 const MAX_LINE: usize = 64 << 10;
 
-/// The lines of a file without its comments, counted, one in memory at a time.
+/// Reads a file line by line, without its comments, and counts the lines.
 pub(super) struct Lines {
     path: PathBuf,
     reader: Box<dyn BufRead>,
@@ -72,7 +72,7 @@ impl Lines {
         }
     }
 
-    /// Returns the error for a problem of the last line that was read.
+    /// Returns an error that names the last line that was read.
     pub(super) fn error(&self, problem: impl Display) -> anyhow::Error {
         anyhow!("{}:{}: {problem}", shown(&self.path), self.number)
     }
@@ -119,7 +119,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_broken_line_is_named_by_its_number() {
+    fn the_error_of_a_broken_line_has_its_number() {
         assert_eq!(
             read(b"# fine\n\xff\xfe\n"),
             Err("in:2: not valid UTF-8".to_owned())

@@ -18,13 +18,13 @@ pub(super) struct ResolvedVersions {
 }
 
 impl ResolvedVersions {
-    /// Reads a whole file of entries: a package, a version and an instance ID, on a line
-    /// each, with blank lines between entries.
+    /// Reads a whole file of entries. An entry has three lines: a package, a version and an
+    /// instance ID. Blank lines separate entries.
     ///
     /// # Errors
     ///
-    /// For the first broken line. A version with two instances is an error: which one is
-    /// deployed would depend on the reader.
+    /// For the first broken line. A version with two instances is an error, because readers
+    /// could choose different ones.
     pub(super) fn read(lines: &mut Lines) -> anyhow::Result<Self> {
         let mut resolved = Self::default();
         while let Some(package) = lines.next()? {
@@ -46,7 +46,7 @@ impl ResolvedVersions {
         if is_instance_id && version != instance_id {
             let version = quote(&version);
             return Err(lines.error(format_args!(
-                "the instance {version} cannot be resolved to another one"
+                "the version is the instance ID {version}, so the instance ID must be the same"
             )));
         }
         let line = lines.number();
@@ -70,7 +70,7 @@ impl ResolvedVersions {
                 let version = quote(&entry.key().1);
                 let (known, line) = entry.get();
                 Err(lines.error(format_args!(
-                    "{version} is another instance here than on line {line}, where it is {known}"
+                    "version {version} has two instances: on line {line} it is {known}"
                 )))
             }
         }
@@ -83,7 +83,7 @@ impl ResolvedVersions {
     }
 }
 
-/// Reads the next line, which must have text: `expected`.
+/// Reads the next line, which must not be blank. `expected` describes it in the error.
 fn next_text(lines: &mut Lines, expected: &str) -> anyhow::Result<String> {
     let found = match lines.next()? {
         Some(text) if !text.is_empty() => return Ok(text),
@@ -140,7 +140,7 @@ mod tests {
             ),
             (
                 "a\nqUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC\ndeadbeefdeadbeefdeadbeefdeadbeefdeadbeef\n",
-                "in:3: the instance \"qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC\" cannot be resolved to another one",
+                "in:3: the version is the instance ID \"qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC\", so the instance ID must be the same",
             ),
             (
                 "@Subdir x\n",
@@ -170,8 +170,7 @@ mod tests {
     #[test]
     fn a_version_with_two_instances_is_refused() {
         let text = format!("a\nlatest\n{ID}\n\na\nlatest\n{SHA1}\n");
-        let error =
-            format!("in:8: \"latest\" is another instance here than on line 3, where it is a:{ID}");
+        let error = format!("in:8: version \"latest\" has two instances: on line 3 it is a:{ID}");
         assert_eq!(pins(&text), Err(error));
     }
 }

@@ -1,4 +1,4 @@
-//! Outcomes for programs: one JSON object a line, as `docs/cli.md` specifies.
+//! Outcomes for programs: one JSON object per line, as `docs/cli.md` specifies.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -40,8 +40,8 @@ pub(super) fn write(out: &mut impl Write, checked: &CheckedPin) -> io::Result<()
     writeln!(out)
 }
 
-/// Escapes everything but printable ASCII. A message is unchanged for JSON readers, but
-/// cannot move the cursor of a terminal or reorder the line.
+/// Escapes everything but printable ASCII. A JSON reader gets the message unchanged, but the
+/// message cannot move the cursor of a terminal or reorder the line.
 struct Ascii;
 
 impl Formatter for Ascii {

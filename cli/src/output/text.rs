@@ -9,8 +9,8 @@ use anstyle::{AnsiColor, Style};
 
 use super::{CheckedPin, Outcome};
 
-/// Widest column of pins, in characters. A longer pin exceeds its column, so that it does
-/// not push the outcomes of all other pins off the screen.
+/// Widest column of pins, in characters. A longer pin exceeds the column, and does not push
+/// the outcomes of all other pins off the screen.
 const MAX_WIDTH: usize = 160;
 
 /// Longest message of a plugin that is shown in full, in bytes.
