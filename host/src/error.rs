@@ -10,8 +10,8 @@ use crate::transport::{Exit, LaunchError};
 
 /// Why a check did not end in an admission.
 ///
-/// Only `Denied` is a decision of the plugin; all others mean that nothing was decided. The
-/// text is that of the [reference](crate#the-reference) where the reference has one.
+/// Only `Denied` is a decision of the plugin; all others mean that the plugin did not decide.
+/// Where the [reference](crate#the-reference) has a text for an error, the text is the same.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
@@ -75,7 +75,7 @@ pub(crate) struct Failure {
     pub(crate) plugin: Arc<str>,
     pub(crate) kind: ErrorKind,
     pub(crate) text: String,
-    /// How the plugin exited, if its exit is the failure.
+    /// The exit of the plugin, if the exit is the failure.
     pub(crate) exit: Option<Exit>,
     pub(crate) connected: bool,
     pub(crate) stderr_tail: String,

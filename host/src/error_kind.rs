@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The kind of an error, with a stable name. Tells an operator where to look.
+/// The kind of an error, with a stable name. Shows an operator where to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -10,7 +10,7 @@ pub enum ErrorKind {
     /// component, its file.
     Launch,
     /// `connect-timeout`: the plugin was started and did not connect in time. Check its stderr
-    /// and whether it speaks the configured wire; raise the connect timeout on a slow machine.
+    /// and whether it uses the configured wire; raise the connect timeout on a slow machine.
     ConnectTimeout,
     /// `version`: the plugin speaks another version of the protocol. Rebuild it with a matching
     /// SDK, or update the host.
@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Protocol,
     /// `stall`: the plugin stopped in the middle of a frame. Report it to the plugin's author.
     Stall,
-    /// `crash`: the plugin exited by itself, or ended its output. Read its stderr and its exit
+    /// `crash`: the plugin exited by itself, or closed its output. Read its stderr and its exit
     /// status.
     Crash,
     /// `timeout`: the plugin did not settle a check in time. Check what it waits for, or raise
@@ -34,7 +34,7 @@ pub enum ErrorKind {
     /// `import`: the component imports what the sandbox does not provide. Rebuild it as a
     /// WASI 0.2 command.
     Import,
-    /// `denied`: the plugin decided against the pin. Nothing is broken.
+    /// `denied`: the policy forbids the pin. Nothing failed.
     Denied,
     /// `policy-error`: the plugin could not decide. Its message says why.
     PolicyError,

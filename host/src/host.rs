@@ -21,7 +21,7 @@ const SERVICE_URL: &str = "https://chrome-infra-packages.appspot.com";
 
 /// Runs admission plugins for one CIPD client. Cheap to clone.
 ///
-/// Dropping the host does not end its plugins; dropping the last handle of a plugin kills
+/// Dropping the host does not stop its plugins; dropping the last handle of a plugin kills
 /// that plugin.
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
@@ -79,8 +79,8 @@ impl HostOptions {
         self
     }
 
-    /// Sets the lowest level of log lines that plugins are asked to send and that are logged;
-    /// info by default.
+    /// Sets the lowest level of log lines: plugins should not send lines below it, and the host
+    /// does not log them. Info by default.
     #[must_use]
     pub fn plugin_log_level(mut self, level: LogLevel) -> Self {
         self.settings.plugin_log_level = level;
@@ -100,8 +100,8 @@ impl HostOptions {
     /// Sets the guard of native plugins: a program, started with `arguments` and further ones,
     /// which it passes to [`guard::run`](crate::guard::run).
     ///
-    /// With a guard, no descendant of a plugin survives the plugin, or this process. Without
-    /// one, a descendant that has left the plugin's process group may survive.
+    /// With a guard, no descendant of a plugin outlives the plugin or this process. Without
+    /// one, a descendant that has left the plugin's process group may do so.
     /// See [`guard`](crate::guard).
     ///
     /// `/proc/self/exe` names the running program, even if its file was replaced. A name
@@ -117,7 +117,8 @@ impl HostOptions {
         self
     }
 
-    /// Sets the name and version of this program that plugins are told, for their logs.
+    /// Sets the name and version of this program that the host sends to plugins, for their
+    /// logs.
     #[must_use]
     pub fn name_and_version(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
         self.settings.name = name.into();
@@ -189,7 +190,7 @@ impl Host {
     /// # Cancel safety
     ///
     /// Acts when it is first polled. Dropping the future after that does not stop the
-    /// closing.
+    /// shutdown.
     pub async fn close(&self, grace: Duration) {
         self.start_close(grace);
         let cores: Vec<_> = self.plugins().iter().filter_map(Weak::upgrade).collect();
@@ -206,7 +207,7 @@ impl Host {
             start_close(&core, grace);
         }
         drop(plugins);
-        // After the plugins: each of them still needs the server to finish.
+        // After the plugins: each of them needs the server for its shutdown.
         #[cfg(feature = "grpc")]
         self.0.services.grpc.close();
     }

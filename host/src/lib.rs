@@ -1,8 +1,8 @@
 //! Runs CIPD admission plugins, as subprocesses or as sandboxed WASI components.
 //!
 //! A client that is about to deploy a package asks a [`Plugin`] whether it may. The first
-//! check starts the plugin, every check returns a [`Promise`], and [`Plugin::close`] ends the
-//! plugin.
+//! check starts the plugin, every check returns a [`Promise`], and [`Plugin::close`] shuts the
+//! plugin down.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -38,8 +38,8 @@
 //! # Logs
 //!
 //! Logs are [`tracing`] events with a field `plugin`. Lines that plugins log have the target
-//! `admission_host::plugin`. How plugins failed, which their checks report too, has the target
-//! `admission_host::end`.
+//! `admission_host::plugin`. Failures of plugins have the target `admission_host::end`; the
+//! checks of the plugin return the same errors.
 //!
 //! # The reference
 //!

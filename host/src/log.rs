@@ -11,7 +11,7 @@ pub(crate) const MAX_LINE: usize = 16 << 10;
 /// Most lines of one plugin that are logged within one [`WINDOW`].
 const LINES_PER_WINDOW: u32 = 200;
 
-/// For how long lines are counted.
+/// Interval of the rate limit.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Logs one plugin's lines: escaped, cut, and limited in rate.
@@ -38,7 +38,7 @@ impl PluginLog {
 
     /// Logs one line, unless its level is too low or the rate limit is exceeded.
     ///
-    /// The plugin is told the level only over stdio, and may ignore it.
+    /// The host sends the level to the plugin over stdio only, and a plugin may ignore it.
     pub(crate) fn line(&mut self, level: LogLevel, text: &str) {
         if level < self.least {
             return;
@@ -66,8 +66,8 @@ impl PluginLog {
         );
     }
 
-    /// Logs that lines are dropped, before it is known how many: the subscriber may be gone
-    /// by then.
+    /// Logs that lines are being dropped, before their number is known: the subscriber may not
+    /// exist any more at the next report.
     fn announce_drops(&self) {
         let plugin = &*self.plugin;
         tracing::warn!(

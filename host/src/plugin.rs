@@ -1,4 +1,4 @@
-//! A plugin as its users hold it.
+//! The handle of a plugin, and its options.
 
 mod check_cache;
 mod close;
@@ -55,7 +55,7 @@ pub struct PluginOptions {
     max_in_flight: usize,
 }
 
-/// How much of a plugin's output was ignored. Both counts are 0 for a plugin that works.
+/// How much of a plugin's output was ignored. Both counts are 0 for a correct plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct IgnoredInput {
@@ -76,8 +76,9 @@ impl Plugin {
     /// check.
     ///
     /// Never blocks. A pin that was checked before gets the promise of that check, pending
-    /// or settled, until [`clear_cache`](Self::clear_cache). After the plugin has ended, any
-    /// other pin gets a promise that is settled with the reason and is not cached.
+    /// or settled, until [`clear_cache`](Self::clear_cache). Once the plugin is broken or
+    /// closed, any other pin gets a promise that is settled with the plugin's error and is not
+    /// cached.
     #[must_use]
     pub fn check_admission(&self, pin: &Pin) -> Promise {
         self.check(pin, None)
@@ -86,8 +87,7 @@ impl Plugin {
     /// Asks the plugin whether `pin`, a package of the service at `service_url`, may be
     /// deployed. Neither reads nor fills the cache.
     ///
-    /// For a program that forwards the checks of others, each with its own service and
-    /// metadata. Metadata calls for this check go to `repository` instead of the host's,
+    /// For a program that forwards checks, each with its own service and metadata. Metadata calls for this check go to `repository` instead of the host's,
     /// until the check is settled. No other check gets its promise, and the message of its
     /// verdict is not shortened. Otherwise behaves like
     /// [`check_admission`](Self::check_admission).
@@ -116,7 +116,7 @@ impl Plugin {
         promise
     }
 
-    /// Forgets every promise that is settled: the next check of its pin asks the plugin
+    /// Removes every settled promise from the cache: the next check of its pin asks the plugin
     /// again. Pending checks are not affected.
     pub fn clear_cache(&self) {
         self.core().life.clear();
@@ -124,7 +124,7 @@ impl Plugin {
 
     /// Closes the plugin and waits until it is reaped; returns how it exited.
     ///
-    /// Ends the plugin's stdin, which asks it to finish, and kills it after `grace`. A grace
+    /// Closes the plugin's stdin, which asks it to shut down, and kills it after `grace`. A grace
     /// of more than [`MAX_GRACE`](crate::MAX_GRACE) is shortened to that, with a warning.
     /// Pending checks fail at once with [`CheckError::Aborted`]. Any number of callers may
     /// close a plugin: all wait for the same exit, and the shortest grace counts.
@@ -132,7 +132,7 @@ impl Plugin {
     /// # Cancel safety
     ///
     /// Acts when it is first polled. Dropping the future after that does not stop the
-    /// closing.
+    /// shutdown.
     ///
     /// [`CheckError::Aborted`]: crate::CheckError::Aborted
     pub async fn close(&self, grace: Duration) -> Exit {
@@ -186,11 +186,12 @@ impl Drop for Handle {
 }
 
 impl PluginOptions {
-    /// Sets the check timeout; without it checks wait until the plugin ends.
+    /// Sets the check timeout. Without it, checks wait until the plugin exits, fails or is
+    /// closed.
     ///
-    /// The time of a check runs from the latest of three events: the check was asked, the
-    /// plugin connected, the plugin settled another check. So checks of a busy plugin do not
-    /// time out while it works through them.
+    /// The timeout of a check starts at the latest of three events: the check was requested,
+    /// the plugin connected, the plugin settled another check. So checks of a busy plugin do
+    /// not time out while the plugin makes progress.
     #[must_use]
     pub fn check_timeout(mut self, timeout: Duration) -> Self {
         self.check_timeout = Some(timeout);

@@ -24,11 +24,11 @@ pub type MetadataFuture<'a> =
 /// Answers the metadata calls of plugins.
 ///
 /// An embedder may implement it. The host has at most 8 calls of one plugin in progress at
-/// a time, and merges identical ones. It drops the future of a call when the checks that
-/// wait for it have ended.
+/// a time, and merges identical ones. It drops the future of a call when all checks that wait
+/// for it are settled.
 ///
 /// A page may be of any size: the host splits it into pages that fit a frame and have no
-/// more entries than the plugin asked for. It may ask for the same page again when a plugin
+/// more entries than the plugin requested. It may request the same page again if a plugin
 /// reads slowly.
 pub trait Repository: Send + Sync {
     /// Lists metadata, the most recently attached first.
@@ -37,11 +37,11 @@ pub trait Repository: Send + Sync {
     ///
     /// The plugin gets the [`Status`] unchanged, within the limits of the wires: a code that
     /// gRPC does not define becomes UNKNOWN, a message is truncated to 2 KiB, and details of
-    /// more than 4 KiB are dropped, which the message then says.
+    /// more than 4 KiB are dropped, with a note in the message.
     fn list_metadata(&self, request: ListMetadata) -> MetadataFuture<'_>;
 }
 
-/// A request for metadata, as the plugin made it: no field is validated.
+/// A request for metadata from a plugin. No field is validated.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct ListMetadata {

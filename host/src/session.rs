@@ -16,15 +16,14 @@ pub(crate) use self::listing::bound_status;
 use crate::error_kind::ErrorKind;
 use crate::repository::{ListMetadata, MetadataPage};
 
-/// How long the end of a plugin's output and its exit wait for each other, whichever is
-/// seen first.
+/// Timeout between the end of a plugin's output and its exit, in either order.
 pub(crate) const PARTING: Duration = Duration::from_millis(50);
 
 /// The streams of one plugin and the protocol on them.
 ///
 /// In each round the caller polls `poll_write`, the running plugin, and `poll_read`, in
-/// this order. None of them waits for another: a write that is awaited would deadlock as
-/// soon as both pipes are full.
+/// this order. None of them waits for another: awaiting a write would deadlock as soon as
+/// both pipes are full.
 pub(crate) trait Session: Send {
     /// Writes what the plugin accepts. Returns whether anything changed; otherwise the
     /// task is woken when more can be written.
@@ -34,12 +33,12 @@ pub(crate) trait Session: Send {
     /// anything was read; otherwise the task is woken when there is more.
     fn poll_read(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool;
 
-    /// Waits, after `process_exited`, until all that the plugin sent before its exit has
-    /// arrived. What it sent last may still be returned by the next `poll_read`.
+    /// Waits, after `process_exited`, until everything that the plugin sent before its exit
+    /// has arrived. The next `poll_read` may still return the last part of it.
     fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Returns how many checks may be in flight before another should be sent, where a
-    /// wire without flow control of its own allows `max_in_flight`.
+    /// Returns how many checks may be in flight now. On a wire without flow control of its own
+    /// that is `max_in_flight`, if there is room for another frame.
     fn capacity(&self, max_in_flight: usize) -> usize;
 
     /// Sends an admission.
@@ -51,21 +50,21 @@ pub(crate) trait Session: Send {
     /// Returns how many bytes of replies wait to be written.
     fn unwritten_replies(&self) -> usize;
 
-    /// Asks the plugin to finish: completes a half-written frame, drops all others and
-    /// ends stdin.
+    /// Asks the plugin to shut down: completes a partly written frame, drops all others and
+    /// closes stdin.
     fn finish(&mut self);
 
-    /// Tells the session that the process has exited.
+    /// Handles the exit of the process.
     fn process_exited(&mut self);
 
-    /// Quotes the frame that the plugin has sent only in part.
+    /// Quotes the incomplete frame at the end of the plugin's output, if there is one.
     fn unfinished_frame(&self) -> Option<String> {
         None
     }
 }
 
-/// Receives what takes effect at once, on the task that received it: over gRPC before the
-/// plugin's RPC is answered.
+/// Handles verdicts and log lines at once, on the task that received them. Over gRPC that is
+/// before the reply to the plugin's RPC.
 pub(crate) trait SessionEvents: Send + Sync {
     /// Settles a check.
     fn settle(&self, admission_id: &str, status: Status);
@@ -80,14 +79,14 @@ pub(crate) trait SessionEvents: Send + Sync {
 /// What a plugin sent, for the supervisor to act on.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The plugin asks for admissions. Comes once, before verdicts and metadata calls.
+    /// The plugin requested admissions. Comes once, before verdicts and metadata calls.
     Connected {
-        /// The protocol that it speaks.
+        /// Its version of the protocol.
         protocol_version: i32,
         /// Free text, for logs.
         plugin_version: String,
     },
-    /// The plugin asks for metadata.
+    /// The plugin requested metadata.
     MetadataCall(MetadataCall),
     /// The plugin cancelled a metadata call.
     #[cfg(feature = "grpc")]
@@ -95,40 +94,39 @@ pub(crate) enum Event {
         /// Names the call.
         call_id: u64,
     },
-    /// The plugin ended its output and may still run. Comes at most once.
+    /// The plugin closed its output and may still run. Comes at most once.
     OutputEnded {
-        /// The error of the checks if the plugin does not exit.
+        /// The text of the error if the plugin does not exit.
         text: &'static str,
     },
-    /// The session failed. What the plugin sends later is discarded.
+    /// The session failed. Later input from the plugin is discarded.
     Failed(SessionError),
 }
 
-/// A call for metadata; answered exactly once.
+/// A call for metadata. It gets exactly one reply.
 #[derive(Debug)]
 pub(crate) struct MetadataCall {
     /// Names the call in the reply.
     pub(crate) call_id: u64,
-    /// The plugin's name for the check that it makes the call for. `None` on a wire that
-    /// does not carry it.
+    /// The ID of the check that the call is for. `None` over gRPC, which does not carry it.
     pub(crate) admission_id: Option<String>,
-    /// The service that is asked.
+    /// URL of the service in the request.
     pub(crate) service_url: String,
     /// The request, or why it is invalid.
     pub(crate) request: Result<ListMetadata, Status>,
 }
 
-/// Why a session cannot go on.
+/// Why a session failed.
 #[derive(Debug)]
 pub(crate) struct SessionError {
     /// Becomes the kind of the plugin's error.
     pub(crate) kind: ErrorKind,
-    /// What was seen, and what to do about it.
+    /// What happened, and what to do about it.
     pub(crate) text: String,
 }
 
 impl SessionError {
-    /// Creates the error of a plugin that broke the protocol by `what`.
+    /// Creates the error of a plugin that broke the protocol. `what` describes the violation.
     pub(crate) fn protocol(what: &str) -> Self {
         Self {
             kind: ErrorKind::Protocol,
@@ -136,7 +134,7 @@ impl SessionError {
         }
     }
 
-    /// Creates the error of a plugin that speaks another version of the protocol.
+    /// Creates the error of a plugin with another version of the protocol.
     pub(crate) fn version(version: i32) -> Self {
         Self {
             kind: ErrorKind::Version,

@@ -1,4 +1,4 @@
-//! Starting and ending a plugin: two byte streams and the running plugin.
+//! Starting and stopping a plugin: its two byte streams and the running plugin.
 
 pub(crate) mod native;
 pub(crate) mod stderr;
@@ -32,14 +32,14 @@ pub(crate) trait Launcher: Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future kills whatever it has started, a moment later.
+    /// Dropping the future kills the process that it has started, a moment later.
     fn launch(
         &self,
         stderr: StderrLog,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<Launched, LaunchError>>;
 
-    /// Returns the wire on which the plugin speaks.
+    /// Returns the wire of the plugin.
     fn wire(&self) -> Wire {
         Wire::Stdio
     }
@@ -47,10 +47,10 @@ pub(crate) trait Launcher: Send + Sync {
 
 /// A plugin that was started.
 pub(crate) struct Launched {
-    /// Its stdin. Dropping it asks the plugin to finish.
+    /// Its stdin. Dropping it asks the plugin to shut down.
     pub(crate) stdin: Pin<Box<dyn AsyncWrite + Send>>,
-    /// Its stdout. After [`RunningPlugin::poll_exit`] was ready, it yields what was
-    /// written before the exit, then ends, and is never pending again.
+    /// Its stdout. After [`RunningPlugin::poll_exit`] was ready, it yields the bytes that were
+    /// written before the exit, then end-of-file, and is never pending again.
     pub(crate) stdout: Pin<Box<dyn AsyncRead + Send>>,
     /// Its process, or its guest.
     pub(crate) process: Box<dyn RunningPlugin>,
@@ -64,8 +64,8 @@ pub(crate) trait RunningPlugin: Send {
     /// called again after it was ready.
     fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit>;
 
-    /// Returns whether the plugin executes nothing more, though `poll_exit` may be
-    /// pending for a moment.
+    /// Returns whether the plugin executes no more code. `poll_exit` may still be pending for
+    /// a moment.
     fn is_exiting(&self) -> bool {
         false
     }
@@ -75,14 +75,14 @@ pub(crate) trait RunningPlugin: Send {
     fn kill(&mut self);
 
     /// Waits, after `poll_exit` was ready, until the plugin's descendants are reaped.
-    /// Ready with whether all of them are gone, as far as the host can tell. Must not be
-    /// called again after it was ready.
+    /// Returns whether all of them are reaped, as far as the host knows. Must not be called
+    /// again after it was ready.
     fn poll_reaped(&mut self, _: &mut Context<'_>) -> Poll<bool> {
         Poll::Ready(true)
     }
 }
 
-/// How a plugin ended.
+/// The exit of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
@@ -93,7 +93,7 @@ pub enum Exit {
     /// It exited by itself, and not with status 0.
     #[non_exhaustive]
     Failed {
-        /// The reference's words: `exit status 3`, `signal: killed`, `trap: ...`.
+        /// Description, as in the reference: `exit status 3`, `signal: killed`, `trap: ...`.
         words: Arc<str>,
         /// A crash, a trap, or a limit that was exceeded.
         kind: ErrorKind,
@@ -136,13 +136,13 @@ pub(crate) enum LaunchError {
     #[error("failed to launch the plugins grpc server: {0}")]
     Server(Arc<io::Error>),
     /// The plugin was closed while it was being launched.
-    #[error("failed to launch the plugin: it was closed meanwhile")]
+    #[error("failed to launch the plugin: it was closed during the launch")]
     #[cfg(feature = "wasm")]
     Cancelled,
     /// The system did not start the executable.
     #[error("failed to launch the plugin: {words}")]
     Spawn {
-        /// The reference's words.
+        /// Description, as in the reference.
         words: String,
         /// The system's error.
         source: io::Error,
@@ -161,17 +161,17 @@ pub(crate) enum LaunchError {
     ComponentFile {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
     /// The component cannot be compiled or run.
     #[cfg(feature = "wasm")]
     #[error("failed to launch the plugin: {0}")]
     Component(String),
-    /// The component imports what no component is granted.
+    /// The component has imports that the sandbox does not provide.
     #[cfg(feature = "wasm")]
     #[error(
-        "failed to launch the plugin: the component imports what is not part of WASI 0.2: {}",
+        "failed to launch the plugin: the component has imports that are not part of WASI 0.2: {}",
         names.join(", ")
     )]
     Imports {

@@ -28,7 +28,7 @@ use prost::{DecodeError, Message};
 pub const HOST_LIMIT: usize = 1 << 20;
 
 /// Longest frame that a plugin must accept, in bytes without the length prefix. The largest
-/// frames of a host are pages of metadata, of which one value may have 512 KiB.
+/// frames of a host are pages of metadata, in which one value may have 512 KiB.
 pub const PLUGIN_LIMIT: usize = 4 << 20;
 
 /// Longest length prefix, in bytes. 2^28 - 1 is far beyond any frame, so a fifth byte means
@@ -54,7 +54,7 @@ pub enum FrameError {
         /// Limit of the reader, in bytes.
         limit: usize,
     },
-    /// The frame is whole but cannot be decoded as the expected message.
+    /// The frame is complete but cannot be decoded as the expected message.
     #[error("a frame of {length} bytes cannot be decoded")]
     #[non_exhaustive]
     Undecodable {
@@ -82,7 +82,7 @@ pub fn encode(message: &impl Message, out: &mut Vec<u8>) {
 
 /// Takes one message off the front of `buf`.
 ///
-/// Returns `Ok(None)` and leaves `buf` unchanged until a whole frame is there. Room for the
+/// Returns `Ok(None)` and leaves `buf` unchanged if `buf` has no complete frame. Memory for the
 /// rest of a frame is reserved only after its length was checked against `limit`.
 ///
 /// # Errors
@@ -113,7 +113,7 @@ pub fn take<M: Message + Default>(
     Ok(Some(message))
 }
 
-/// Checks at the end of the stream that `buf`, the rest of it, is empty.
+/// Checks that no bytes are left in `buf` at the end of the stream.
 ///
 /// # Errors
 ///
@@ -125,7 +125,7 @@ pub fn finish(buf: &[u8]) -> Result<(), FrameError> {
     }
 }
 
-/// Returns the length of the frame and of its prefix, or `None` if the prefix is not whole.
+/// Returns the length of the frame and of its prefix, or `None` if the prefix is incomplete.
 fn parse_length(buf: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let mut length = 0;
     for (i, &byte) in buf.iter().take(MAX_PREFIX).enumerate() {

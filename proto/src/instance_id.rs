@@ -12,9 +12,9 @@
 //! - An ID of 40 bytes is always read as SHA1. Any other has at least 28 bytes, because no
 //!   digest is shorter than 160 bits.
 //!
-//! The reference reads some instances from more than one ID: its base64 decoder skips line
-//! ends and ignores trailing bits, and a SHA1 digest may be in base64. [`ObjectRef`] reads them
-//! too. [`InstanceId`] accepts only the ID that the reference would write.
+//! The reference parses several IDs of some instances: its base64 decoder skips line breaks
+//! and ignores trailing bits, and a SHA1 digest may be in base64. [`ObjectRef`] parses all of
+//! them. [`InstanceId`] accepts only the ID that the reference writes.
 //!
 //! [`iid.go`]: https://pkg.go.dev/go.chromium.org/luci/cipd/common#ValidateInstanceID
 
@@ -35,7 +35,7 @@ const SHA1_ID_LEN: usize = 40;
 /// Least length of an instance ID in base64, in bytes: 20 bytes of digest and the algorithm.
 const MIN_BASE64_LEN: usize = 28;
 
-/// The hash algorithm of an [`ObjectRef`]. Any number may arrive; two have a meaning.
+/// The hash algorithm of an [`ObjectRef`]. Any number is accepted; two are known.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct HashAlgo(i32);
 
@@ -99,7 +99,7 @@ pub enum HashMode {
 
 /// The hash of a package file, as messages carry it.
 ///
-/// It holds what arrived: [`validate`](Self::validate) checks it.
+/// Not validated when it is received: call [`validate`](Self::validate).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[expect(clippy::exhaustive_structs, reason = "the reference's message")]
 pub struct ObjectRef {
@@ -191,7 +191,7 @@ pub enum InstanceIdError {
     /// Its algorithm is unknown.
     #[error("unsupported unknown hash algorithm #{0}")]
     UnknownAlgo(i32),
-    /// The reference would write the same instance in another way.
+    /// The reference encodes the same instance differently.
     #[error("not the canonical encoding")]
     NotCanonical,
 }
@@ -301,7 +301,7 @@ impl From<ObjectRef> for wire::cipd::ObjectRef {
 pub struct InstanceId {
     /// The number of a known algorithm.
     algo: u8,
-    /// The digest, then zeros.
+    /// The digest, padded with zeros.
     digest: [u8; 32],
 }
 
@@ -395,7 +395,7 @@ fn decode(id: &str, mode: HashMode) -> Result<(u8, Vec<u8>), InstanceIdError> {
     }
 }
 
-/// Decodes as Go does, which skips line ends but counts them in offsets.
+/// Decodes like Go, which skips line breaks but counts them in the offset of an error.
 fn decode_base64(id: &str) -> Result<Vec<u8>, InstanceIdError> {
     let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let is_digit =

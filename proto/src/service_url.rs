@@ -11,9 +11,9 @@ const DEFAULT: &str = "https://chrome-infra-packages.appspot.com";
 
 /// The URL of a CIPD service: `http` or `https`, a host and perhaps a port.
 ///
-/// The reference's `NewClient` normalises the URL that it is given to `scheme://host[:port]`,
-/// and plugins get it in this form; so does [`as_str`](Self::as_str). The scheme becomes
-/// lowercase and one trailing slash is dropped; host and port stay as they are:
+/// The reference's `NewClient` normalises its URL to `scheme://host[:port]` and sends plugins
+/// this form. [`as_str`](Self::as_str) returns the same form: the scheme in lowercase, host
+/// and port unchanged, and without the trailing slash:
 ///
 /// ```
 /// # use admission_proto::ServiceUrl;
@@ -31,7 +31,7 @@ pub struct ServiceUrl {
     port: u16,
 }
 
-/// A string is not the URL of a CIPD service. The text hides what may be a password.
+/// A string is not the URL of a CIPD service. The text hides a possible password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expecting a root URL such as {DEFAULT}, not {}", quote(.0))]
 pub struct ServiceUrlError(String);

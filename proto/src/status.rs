@@ -100,7 +100,7 @@ pub struct Status {
     pub code: Code,
     /// The reason, for a person.
     pub message: String,
-    /// Typed messages for programs. They are passed on as they are.
+    /// Typed messages for programs. The host passes them on unchanged.
     pub details: Vec<Detail>,
 }
 

@@ -44,7 +44,7 @@ pub fn truncate(text: &str, limit: usize) -> Cow<'_, str> {
     }
 }
 
-/// Quotes the first 64 of `bytes` as a string literal, and says how many more there are.
+/// Quotes the first 64 of `bytes` as a string literal, and adds the number of omitted bytes.
 #[must_use]
 pub fn quote_bytes(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(MAX_QUOTED)];
@@ -56,8 +56,8 @@ pub fn quote_bytes(bytes: &[u8]) -> String {
     out
 }
 
-/// Quotes text as Go's `%q` does, so that error texts are the reference's. Unlike Go, it
-/// escapes combining marks.
+/// Quotes text like Go's `%q`, so that error texts equal those of the reference. Unlike Go,
+/// it escapes combining marks.
 #[must_use]
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

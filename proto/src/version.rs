@@ -19,7 +19,7 @@ pub struct VersionError(String);
 ///
 /// # Errors
 ///
-/// [`VersionError`] if it is neither.
+/// [`VersionError`] if it is none of these.
 pub fn validate_version(version: &str) -> Result<(), VersionError> {
     let is_instance_id = ObjectRef::from_instance_id(version, HashMode::Any).is_ok();
     // A ref must not look like an instance ID. Both are accepted here.

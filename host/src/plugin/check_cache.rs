@@ -1,8 +1,8 @@
-//! The check cache: what a check gets, what is pending, and what was settled.
+//! The check cache: the promises of pending and of settled checks.
 //!
-//! A check of a pin gets, in this order: the promise of an earlier check of the same pin;
-//! the error with which the plugin's life ended; an error if too many checks are pending;
-//! a new promise. An uncached check skips the first step, and its promise is not kept.
+//! A check gets the first of these: the promise of an earlier check of the same pin; the error
+//! of a broken or closed plugin; an error if too many checks are pending; a new promise. An
+//! uncached check skips the first step, and its promise is not cached.
 //!
 //! Holds no lock and reads no clock: callers pass the time.
 
@@ -24,7 +24,7 @@ pub(crate) struct CheckCache {
     plugin: Arc<str>,
     /// Checks that may be pending at once.
     max_pending: usize,
-    /// The error of new checks after the plugin's life has ended.
+    /// The error of new checks, once the plugin is broken or closed.
     refusal: Option<CheckError>,
     promises: HashMap<Pin, Promise>,
     /// By number, which is also the order in which checks are sent.
@@ -49,11 +49,11 @@ struct Pending {
     has_calls: bool,
 }
 
-/// The question of a check.
+/// What a check asks about.
 #[derive(Clone)]
 pub(crate) struct Question {
     pub(crate) pin: Pin,
-    /// The source of the package, in an uncached check.
+    /// The service of the package, in an uncached check.
     pub(crate) origin: Option<Arc<Origin>>,
 }
 
@@ -64,11 +64,11 @@ pub(crate) struct Origin {
     pub(crate) repository: Arc<dyn Repository>,
 }
 
-/// What distinguishes a check from others of the same pin.
+/// Nonce and time of a check, which distinguish it from other checks of the same pin.
 pub(crate) struct Stamp {
     /// Random. Makes the check's ID unguessable.
     pub(crate) nonce: u128,
-    /// When the check was asked.
+    /// When the check was requested.
     pub(crate) asked: Instant,
 }
 
@@ -101,7 +101,7 @@ impl CheckCache {
     /// Returns the promise of a check of `pin`, and whether it is a new check. With an
     /// `origin`, the check is uncached.
     ///
-    /// A new check takes its `stamp` only now, so that times are in the order of numbers.
+    /// Calls `stamp` only for a new check, so that times are in the order of numbers.
     pub(crate) fn check(
         &mut self,
         pin: &Pin,
@@ -142,13 +142,13 @@ impl CheckCache {
         (promise, true)
     }
 
-    /// Forgets every promise that is settled.
+    /// Removes every settled promise from the cache.
     pub(crate) fn clear(&mut self) {
         self.promises.retain(|_, promise| !promise.is_settled());
     }
 
-    /// Refuses new checks with `error`, and removes all pending ones, in the order in which
-    /// they were asked.
+    /// Refuses new checks with `error`. Removes and returns all pending checks, in the order of
+    /// their requests.
     pub(crate) fn refuse(&mut self, error: CheckError) -> Vec<Taken> {
         self.refusal.get_or_insert(error);
         self.in_flight = 0;
@@ -174,7 +174,7 @@ impl CheckCache {
         self.remove(id.number)
     }
 
-    /// Removes every check that was asked at `cutoff` or before, sent or not.
+    /// Removes every check that was requested at `cutoff` or before, sent or not.
     pub(crate) fn take_expired(&mut self, cutoff: Instant) -> Vec<Taken> {
         let expired: Vec<u64> = self
             .pending
@@ -188,21 +188,23 @@ impl CheckCache {
             .collect()
     }
 
-    /// Returns when the oldest pending check was asked.
+    /// Returns when the oldest pending check was requested.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         let (_, check) = self.pending.first_key_value()?;
         Some(check.asked)
     }
 
-    /// Notes that the plugin makes a metadata call for a check. Returns the question of the
-    /// check if it is in flight. When it is settled, `ended_callers` contains it.
+    /// Records that the plugin makes a metadata call for a check, so that `take_ended_callers`
+    /// returns the check when it is settled. Returns the question of the check, or `None` if the
+    /// check is not in flight.
     pub(crate) fn register_call(&mut self, id: CheckId) -> Option<Question> {
         let check = self.in_flight(id)?;
         check.has_calls = true;
         Some(check.question.clone())
     }
 
-    /// Returns the checks with metadata calls that were settled since the last time.
+    /// Returns the checks with metadata calls that were settled since the last call of this
+    /// method.
     pub(crate) fn take_ended_callers(&mut self) -> Vec<CheckId> {
         std::mem::take(&mut self.ended_callers)
     }

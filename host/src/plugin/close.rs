@@ -1,9 +1,10 @@
 //! Closing a plugin, from the request to the reaped process.
 //!
-//! In this order: the life becomes closed, so that no new check slips in; pending checks are
-//! aborted, so that waiters wake now; a half-written frame is completed and stdin is ended;
-//! when the grace is over the plugin is killed; its processes are reaped; the exit is
-//! published. A plugin that failed takes the same way, with its checks failed instead.
+//! These steps follow each other: the state becomes closed, so that no new check can enter;
+//! pending checks are aborted, so that waiters wake now; a partly written frame is completed
+//! and stdin is closed; when the grace has passed, the plugin is killed; its processes are
+//! reaped; the exit is published. A plugin that failed takes the same steps, but its checks
+//! fail with its error.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -19,7 +20,7 @@ use crate::transport::Exit;
 /// with a warning in the log.
 pub const MAX_GRACE: Duration = Duration::from_secs(5);
 
-/// Starts to close the plugin, on the task of the caller. It is killed after `grace`.
+/// Starts to close the plugin, on the task of the caller. The plugin is killed after `grace`.
 pub(crate) fn start_close(core: &Core, grace: Duration) {
     if grace > MAX_GRACE {
         let plugin = &*core.name;
@@ -27,10 +28,10 @@ pub(crate) fn start_close(core: &Core, grace: Duration) {
     }
     let kill_at = Instant::now() + grace.min(MAX_GRACE);
     let (state, pending) = core.life.close(kill_at);
-    // Aborts them.
+    // Aborts the checks.
     drop(pending);
     if state == PluginState::Idle {
-        // There is no supervisor that could publish it.
+        // There is no supervisor that could publish the exit.
         core.life.publish_exit(Exit::NeverStarted);
     }
     core.life.wake_supervisor();
@@ -48,7 +49,7 @@ pub(super) async fn stop(life: &Life, plugin: &mut Running) -> Exit {
     poll_fn(|cx| plugin.poll_exit(cx)).await
 }
 
-/// Waits until nothing is left of a plugin that has exited.
+/// Waits until all processes of an exited plugin are reaped.
 pub(super) async fn reap(core: &Core, plugin: &mut Running) {
     let all_gone = poll_fn(|cx| plugin.process.poll_reaped(cx)).await;
     if !all_gone {
@@ -60,7 +61,7 @@ pub(super) async fn reap(core: &Core, plugin: &mut Running) {
     }
 }
 
-/// Waits until the plugin is closed or broken, and its grace is over. A later close may
+/// Waits until the plugin is closed or broken, and its grace has passed. A later close may
 /// shorten the grace.
 pub(super) async fn grace_over(life: &Life) {
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));

@@ -1,4 +1,4 @@
-//! What the handles of a plugin and its supervisor share.
+//! The state that the handles of a plugin and its supervisor share.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,11 +18,11 @@ use crate::repository::Repository;
 use crate::session::grpc::Server;
 use crate::transport::Launcher;
 
-/// Target of the events about a plugin that failed. They say the same as the errors of its
-/// checks, so a program that shows those may want to filter them out.
+/// Target of the events about a plugin that failed. They repeat the errors of its checks, so a
+/// program that shows those errors may want to filter the events out.
 pub(super) const FAILURE: &str = "admission_host::end";
 
-/// Checks that may be pending at once. A further one fails at once.
+/// Limit of pending checks. A further check fails at once.
 const MAX_PENDING: usize = 1_000_000;
 
 /// One plugin: its life, and everything needed to run it.
@@ -34,10 +34,10 @@ pub(crate) struct Core {
     pub(crate) life: Life,
 }
 
-/// What all plugins of a host share.
+/// The state that all plugins of a host share.
 pub(crate) struct Services {
     pub(crate) settings: Settings,
-    /// Serves the plugins that speak gRPC.
+    /// Serves the plugins that use gRPC.
     #[cfg(feature = "grpc")]
     pub(crate) grpc: Server,
     /// Set when the host is closed: no plugin is launched any more.
@@ -71,7 +71,7 @@ impl Core {
         }
     }
 
-    /// Ends the life of a plugin that did not connect.
+    /// Marks a plugin that did not connect as broken.
     pub(super) fn fail_to_start(&self, failure: Failure) {
         let error = PluginError::from(failure);
         let plugin = &*self.name;

@@ -12,13 +12,13 @@ use crate::error::CheckError;
 use crate::log::PluginLog;
 use crate::session::{SessionEvents, bound_status};
 
-/// Longest message of a status that a cached promise keeps, in bytes.
+/// Longest message of a status in a cached promise, in bytes.
 const MAX_MESSAGE: usize = 4 << 10;
 
-/// Most bytes of details that a cached promise keeps.
+/// Most bytes of details of a status in a cached promise.
 const MAX_DETAILS: usize = 4 << 10;
 
-/// Ignored verdicts from one log line about them to the next.
+/// Number of ignored verdicts for which the host logs one line.
 const IGNORED_PER_LINE: u64 = 1_000;
 
 /// Applies the verdicts and the log lines of one plugin.
@@ -87,7 +87,7 @@ impl SessionEvents for PluginEvents {
 }
 
 /// Converts the verdict of a plugin into the outcome of a check. A `cached` outcome is
-/// bounded in size, because it is kept until the cache is cleared.
+/// bounded in size, because it stays in memory until the cache is cleared.
 pub(super) fn outcome(plugin: &Arc<str>, mut status: Status, cached: bool) -> Outcome {
     if status.code == Code::OK {
         return Ok(());

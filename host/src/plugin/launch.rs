@@ -23,7 +23,7 @@ use crate::transport::{LaunchError, Launched};
 ///
 /// # Errors
 ///
-/// Also if the plugin was closed and its grace is over.
+/// Also if the plugin was closed and its grace has passed.
 pub(super) async fn launch(core: &Arc<Core>) -> Result<Running, LaunchError> {
     if core.services.closed.load(Ordering::SeqCst) {
         return Err(LaunchError::HostClosed);
@@ -46,8 +46,8 @@ pub(super) async fn launch(core: &Arc<Core>) -> Result<Running, LaunchError> {
         }
         #[cfg(feature = "grpc")]
         Wire::Grpc => {
-            // Before the plugin is started: it needs a server, and its ticket is valid when
-            // it first reads it.
+            // Before the plugin is started: the server must listen, and the ticket must be
+            // valid when the plugin reads it.
             let registration = core.services.grpc.register(session_events)?;
             let launched = start(core, stderr.clone()).await?;
             let Launched { stdin, stdout, .. } = launched;

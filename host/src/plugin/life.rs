@@ -1,8 +1,8 @@
-//! The life of a plugin, as its handles and its supervisor share it: its state, its checks
-//! and its end, behind one lock.
+//! The life of a plugin, shared by its handles and its supervisor: its state, its checks and
+//! its exit, behind one lock.
 //!
-//! Every method takes the lock once and briefly. Promises are settled and wakers are woken
-//! after that, because a waiter may check again at once. Reads no clock: callers pass the
+//! Every method takes the lock once and briefly. It settles promises and calls wakers after
+//! that, because a waiter may request another check at once. Reads no clock: callers pass the
 //! time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use crate::transport::Exit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PluginState {
-    /// No check was asked yet, so the plugin was not started.
+    /// No check was requested yet, so the plugin was not started.
     Idle,
     /// The plugin is being started, or has not connected yet.
     Launching,
@@ -46,7 +46,7 @@ impl PluginState {
 pub(crate) struct Life {
     plugin: Arc<str>,
     shared: Mutex<Shared>,
-    /// Wakes the supervisor when there may be a new order.
+    /// Wakes the supervisor when `next_order` may have changed.
     supervisor: AtomicWaker,
     /// Set after the plugin is reaped.
     exit: SetOnce<Exit>,
@@ -62,10 +62,10 @@ struct Shared {
     ignored: IgnoredInput,
 }
 
-/// The promise of a check.
+/// A requested check.
 pub(crate) struct Asked {
     pub(crate) promise: Promise,
-    /// Whether this check launches the plugin: true once in a life.
+    /// Whether this check launches the plugin: true for one check of a plugin.
     pub(crate) launches: bool,
 }
 
@@ -117,12 +117,12 @@ impl Life {
         Asked { promise, launches }
     }
 
-    /// Forgets every promise that is settled.
+    /// Removes every settled promise from the cache.
     pub(crate) fn clear(&self) {
         self.lock().checks.clear();
     }
 
-    /// Notes that the plugin has connected. Returns whether it was being launched.
+    /// Records that the plugin has connected. Returns whether it was being launched.
     pub(crate) fn connect(&self, now: Instant) -> bool {
         let mut shared = self.lock();
         let launching = shared.state == PluginState::Launching;
@@ -133,10 +133,10 @@ impl Life {
         launching
     }
 
-    /// Ends the life with an error, unless it has ended before: the first error stays. Fails
-    /// the pending checks, and has the plugin killed at `kill_at`.
+    /// Marks the plugin as broken with `error`, fails its pending checks, and schedules its kill
+    /// for `kill_at`. Does nothing if the plugin is broken or closed already.
     ///
-    /// Returns whether the life had not ended before.
+    /// Returns whether it was neither broken nor closed.
     pub(crate) fn fail(&self, error: &PluginError, kill_at: Instant) -> bool {
         let mut shared = self.lock();
         if !shared.state.is_alive() {
@@ -153,10 +153,10 @@ impl Life {
         true
     }
 
-    /// Marks the life as closed, unless it has ended before, and has the plugin killed at
-    /// `kill_at` or at an earlier time that was set before.
+    /// Marks the plugin as closed, unless it is broken or closed already, and schedules its
+    /// kill for `kill_at` or for the time that was set before, if that is earlier.
     ///
-    /// Returns the state before, and the checks that were pending: dropping them aborts
+    /// Returns the previous state and the checks that were pending. Dropping the checks aborts
     /// them.
     pub(crate) fn close(&self, kill_at: Instant) -> (PluginState, Vec<Taken>) {
         let mut shared = self.lock();
@@ -183,7 +183,8 @@ impl Life {
         self.exit.wait().await.clone()
     }
 
-    /// Has `waker` woken when there may be a new order. Ask for the order after that.
+    /// Registers `waker` to be woken when `next_order` may have changed. Call `next_order` after
+    /// this.
     pub(crate) fn register(&self, waker: &Waker) {
         self.supervisor.register(waker);
     }
@@ -210,14 +211,14 @@ impl Life {
         }
     }
 
-    /// Returns since when a connected plugin has settled no check although one is pending. A
-    /// plugin that settles other checks is busy and not stuck.
+    /// Returns the start of the check timeout of the oldest pending check, once the plugin is
+    /// connected. A plugin that settles other checks is busy and not stuck.
     pub(crate) fn inactive_since(&self) -> Option<Instant> {
         let shared = self.lock();
         Some(shared.checks.oldest()?.max(shared.last_active?))
     }
 
-    /// Removes the check that a verdict settles, if it is in flight, and notes that the
+    /// Removes the check that a verdict settles, if it is in flight, and records that the
     /// plugin was active `now`.
     pub(crate) fn take(&self, id: CheckId, now: Option<Instant>) -> Option<Taken> {
         let mut shared = self.lock();
@@ -226,24 +227,24 @@ impl Life {
         Some(taken)
     }
 
-    /// Removes every pending check that was asked at `cutoff` or before.
+    /// Removes every pending check that was requested at `cutoff` or before.
     pub(crate) fn take_expired(&self, cutoff: Instant) -> Vec<Taken> {
         self.lock().checks.take_expired(cutoff)
     }
 
-    /// Returns the question of a check for which the plugin makes a metadata call, as
-    /// [`CheckCache::register_call`] does.
+    /// Records a metadata call for a check, like [`CheckCache::register_call`].
     pub(crate) fn register_call(&self, id: CheckId) -> Option<Question> {
         self.lock().checks.register_call(id)
     }
 
-    /// Returns the checks with metadata calls that were settled since the last time.
+    /// Returns the checks with metadata calls that were settled since the last call of this
+    /// method.
     pub(crate) fn take_ended_callers(&self) -> Vec<CheckId> {
         self.lock().checks.take_ended_callers()
     }
 
-    /// Counts a verdict that settled nothing. Returns how many there were, or `None` if the
-    /// life has ended: then no verdict settles anything, and none is counted.
+    /// Counts a verdict that settled no check. Returns the count, or `None` if the plugin is
+    /// broken or closed: then all verdicts are ignored, and none is counted.
     pub(crate) fn count_ignored_verdict(&self) -> Option<u64> {
         let mut shared = self.lock();
         if !shared.state.is_alive() {

@@ -1,4 +1,4 @@
-//! A promise: the result of one check, awaited by many and settled once.
+//! A promise: the outcome of one check, settled once, with any number of waiters.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -9,18 +9,18 @@ use tokio::sync::SetOnce;
 
 use crate::error::CheckError;
 
-/// How a check ended. Only `Ok` is an admission.
+/// The outcome of a check. Only `Ok` admits the pin.
 pub(crate) type Outcome = Result<(), CheckError>;
 
-/// The pending or settled result of an admission check.
+/// A handle to the outcome of a check.
 ///
-/// Cheap to clone. Keeps neither the plugin nor its host alive, and keeps its result for
-/// as long as it exists. Awaiting it is the same as awaiting [`wait`](Self::wait).
+/// Cheap to clone. Keeps neither the plugin nor its host alive. The outcome stays available as
+/// long as the promise exists. Awaiting it is the same as awaiting [`wait`](Self::wait).
 #[derive(Clone)]
 pub struct Promise(Arc<SetOnce<Outcome>>);
 
-/// Settles a [`Promise`], once. Dropped unused, it settles the promise as aborted, so that
-/// no waiter hangs.
+/// Settles a [`Promise`], once. Dropping it unused settles the promise as aborted, so that no
+/// waiter hangs.
 pub(crate) struct Resolver {
     promise: Promise,
     plugin: Arc<str>,
@@ -49,7 +49,7 @@ impl Promise {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing for the check or for other waiters.
+    /// Dropping the future affects neither the check nor other waiters.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Promise {
         self.0.initialized()
     }
 
-    /// Returns whether both are the promise of the same check.
+    /// Returns whether both promises belong to the same check.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

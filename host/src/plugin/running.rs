@@ -1,4 +1,4 @@
-//! A plugin that was launched: its session and its process, polled in turn.
+//! A launched plugin: its session and its process, polled alternately.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,13 +17,13 @@ pub(super) struct Running {
     pub(super) process: Box<dyn RunningPlugin>,
     pub(super) stderr: StderrLog,
     plugin_events: Arc<PluginEvents>,
-    /// Kept until all that the plugin sent before its exit has arrived.
+    /// Set until everything that the plugin sent before its exit has arrived.
     exit: Option<Exit>,
 }
 
-/// What one round has led to.
+/// The result of one round.
 pub(super) enum Round {
-    /// Nothing. The task is woken when something can.
+    /// Nothing happened. The task is woken when the next round can make progress.
     Pending,
     /// Bytes were moved or events received.
     Progress,
@@ -57,7 +57,7 @@ impl Running {
             self.session.process_exited();
             progress = true;
         }
-        // Asked before the last read: no event comes after it.
+        // Checked before the last read, so that no event follows that read.
         let drained = self.exit.is_some() && self.session.poll_drained(cx).is_ready();
         progress |= self.session.poll_read(cx, events);
         match self.exit.take_if(|_| drained) {
@@ -70,8 +70,8 @@ impl Running {
         }
     }
 
-    /// Waits for the exit. Verdicts and metadata calls are ignored until then, log lines
-    /// are not.
+    /// Waits for the exit. Until then it ignores verdicts and metadata calls, and handles log
+    /// lines.
     pub(super) fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
         for _ in 0..ROUNDS {
             match self.poll_round(cx, &mut Vec::new()) {

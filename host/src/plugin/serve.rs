@@ -22,12 +22,11 @@ use crate::error_kind::ErrorKind;
 use crate::session::{Event, PARTING, SessionError};
 use crate::transport::Exit;
 
-/// Unwritten replies, in bytes, at which the plugin fails. No page is sent above half of it,
-/// so only a plugin that calls on and never reads gets there.
+/// Bytes of unwritten replies above which the plugin fails. The host sends no page above half
+/// of it, so only a plugin that keeps calling and never reads exceeds it.
 const MAX_UNWRITTEN: usize = 16 << 20;
 
-/// How long the host waits for the exit of a process that executes nothing more. Slow only
-/// on an overloaded machine.
+/// How long the host waits for a process that is exiting. Slow only on an overloaded machine.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves the plugin. Returns how it exited, or `None` if it must be stopped.
@@ -63,23 +62,23 @@ struct Serving<'a> {
     connected: bool,
     calls: MetadataCalls,
     silence: Option<Silence>,
-    /// For the check timeout and the silence.
+    /// For the check timeout and for `silence`.
     timer: StdPin<Box<Sleep>>,
     events: Vec<Event>,
 }
 
-/// The plugin ended its output and has not exited.
+/// The plugin closed its output and has not exited.
 #[derive(Debug, Clone, Copy)]
 struct Silence {
     since: Instant,
-    /// When to look again whether the plugin is exiting.
+    /// When to check again whether the plugin is exiting.
     recheck_at: Instant,
-    /// The error if it is not.
+    /// The text of the error if it is not.
     text: &'static str,
 }
 
 impl Serving<'_> {
-    /// Ready when the plugin has exited, or with `None` when it is closed or broken.
+    /// Waits until the plugin has exited, or returns `None` if it is closed or broken.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Exit>> {
         for _ in 0..ROUNDS {
             self.core.life.register(cx.waker());
@@ -104,7 +103,7 @@ impl Serving<'_> {
         Poll::Pending
     }
 
-    /// Sends what the session has room for. Returns whether the plugin is neither closed nor
+    /// Sends checks while the session has room. Returns whether the plugin is neither closed nor
     /// broken.
     fn send_checks(&mut self) -> bool {
         let session = &mut *self.plugin.session;
@@ -157,7 +156,7 @@ impl Serving<'_> {
         }
         self.events = events;
         if self.plugin.session.unwritten_replies() > MAX_UNWRITTEN {
-            let text = "the admission plugin calls for metadata and does not read the replies";
+            let text = "the admission plugin requests metadata and does not read the replies";
             self.fail(ErrorKind::Resource, text);
         }
     }
@@ -211,7 +210,7 @@ impl Serving<'_> {
     }
 
     fn expire_checks(&mut self, now: Instant) {
-        // Checks that were asked later have time left, although the plugin is inactive.
+        // Checks that were requested later still have time, although the plugin is inactive.
         let Some(after) = self.core.options.check_timeout else {
             return;
         };
@@ -231,7 +230,7 @@ impl Serving<'_> {
         }
     }
 
-    /// Fails a plugin that has ended its output and runs on.
+    /// Fails a plugin that closed its output and keeps running.
     fn recheck_silence(&mut self, now: Instant) {
         let Some(silence) = &mut self.silence else {
             return;
@@ -244,7 +243,7 @@ impl Serving<'_> {
         self.fail(ErrorKind::Crash, text);
     }
 
-    /// Ends the plugin's life with an error while the plugin runs.
+    /// Marks the plugin as broken while it runs.
     fn fail(&self, kind: ErrorKind, text: impl Into<String>) {
         let error = PluginError::from(self.failure(kind, text.into(), None));
         let plugin = &*self.core.name;
@@ -253,7 +252,7 @@ impl Serving<'_> {
         }
     }
 
-    /// Ends the plugin's life with the error that it exited.
+    /// Marks the plugin as broken because it exited.
     fn fail_after_exit(&self, exit: &Exit) {
         let when = if self.connected {
             ""

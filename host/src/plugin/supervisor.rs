@@ -13,12 +13,12 @@ use crate::transport::Exit;
 /// Spawns the supervisor of a plugin.
 pub(super) fn spawn(core: Arc<Core>) {
     let runtime = core.services.settings.runtime.clone();
-    // Its end is published, even when the runtime drops it.
+    // The exit is published even if the runtime drops this task.
     runtime.spawn(Supervisor(core).run());
 }
 
-/// Ends the plugin's life when it is dropped: a runtime that shuts down drops it, and no
-/// waiter may hang.
+/// Closes the plugin and publishes its exit when it is dropped: a runtime that shuts down
+/// drops it, and no waiter may hang.
 struct Supervisor(Arc<Core>);
 
 impl Supervisor {

@@ -21,7 +21,7 @@ async fn imports_outside_of_wasi_0_2_are_refused_by_name() {
     assert_eq!(error.kind(), ErrorKind::Import);
     assert_eq!(
         error.to_string(),
-        "failed to launch the plugin: the component imports what is not part of WASI 0.2: \
+        "failed to launch the plugin: the component has imports that are not part of WASI 0.2: \
          wasi:http/types@0.2.0, wasi:cli/stdout@0.3.0, unknown:thing/here"
     );
 }
