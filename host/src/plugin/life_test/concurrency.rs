@@ -45,9 +45,9 @@ struct Seen {
 
 impl Seen {
     /// Checks the same pins as the other callers.
-    fn call(&self, life: &Life, clears: bool) {
-        for package in ["a", "b", "c"] {
-            let Asked { promise, launches } = life.check(&pin(package), None, stamp);
+    fn call(&self, life: &Life, pins: &[Pin], clears: bool) {
+        for pin in pins {
+            let Asked { promise, launches } = life.check(pin, None, stamp);
             self.launches.fetch_add(launches.into(), Ordering::Relaxed);
             self.promises.lock().expect("no panic").push(promise);
             if clears {
@@ -78,16 +78,17 @@ impl Seen {
 
 #[test]
 fn threads_agree_on_what_was_launched_sent_and_admitted() {
+    let pins: Vec<_> = (0..20).map(|n| pin(&n.to_string())).collect();
     for round in 0..ROUNDS {
         let clears = round % 2 == 0;
-        let (life, seen) = (Life::new("policy".into(), 8), Seen::default());
+        let (life, seen) = (Life::new("policy".into(), 100), Seen::default());
         let start = Barrier::new(4);
         let before = thread::scope(|scope| {
             for clears in [clears, false] {
-                let (life, seen, start) = (&life, &seen, &start);
+                let (life, seen, start, pins) = (&life, &seen, &start, &pins);
                 scope.spawn(move || {
                     start.wait();
-                    seen.call(life, clears);
+                    seen.call(life, pins, clears);
                 });
             }
             scope.spawn(|| {
@@ -95,8 +96,9 @@ fn threads_agree_on_what_was_launched_sent_and_admitted() {
                 seen.supervise(&life);
             });
             start.wait();
-            for _ in 0..round % 64 {
-                thread::yield_now();
+            // From at once to a few microseconds later.
+            for _ in 0..(round % 200) * 10 {
+                std::hint::spin_loop();
             }
             let (before, pending) = life.close(Instant::now());
             drop(pending);
