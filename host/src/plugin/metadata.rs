@@ -1,7 +1,8 @@
 //! Metadata calls of a plugin, from the call to the reply.
 //!
-//! A call waits in a queue, in order, until the repository may be asked. Calls that ask the
-//! same at the same time share one fetch. A call that names a check ends with it.
+//! Calls wait in a queue, in order, until a fetch from the repository may start. Identical
+//! concurrent calls share one fetch. A call that names a check is cancelled when the check is
+//! settled.
 
 mod kept;
 mod pages;
@@ -24,29 +25,30 @@ use crate::session::{MetadataCall, Session, SessionError};
 use kept::KeptListings;
 use pages::{Listing, Pager, Place};
 
-/// Fetches of one plugin at once.
+/// Concurrent fetches of one plugin.
 const MAX_FETCHES: usize = 8;
 
-/// Bytes of unwritten replies above which no call is started or answered with a page.
+/// Bytes of unwritten replies above which no call is started and no page is sent.
 const MAX_UNWRITTEN: usize = 8 << 20;
 
 /// Bytes of calls that may wait to be started.
 const MAX_QUEUED: usize = 8 << 20;
 
-/// The unanswered metadata calls of one plugin. Each is answered exactly once, unless the
-/// plugin is closing.
+/// The unanswered metadata calls of one plugin. Each gets exactly one reply, unless the plugin
+/// is closing.
 pub(super) struct MetadataCalls {
     calls: HashMap<u64, Call>,
-    checks: HashMap<CheckId, OfCheck>,
-    /// IDs of the calls that wait to be started, and of some that have ended since.
+    checks: HashMap<CheckId, CheckResources>,
+    /// IDs of the calls that wait to be started, and of some calls that were cancelled while
+    /// they waited.
     queue: VecDeque<u64>,
     /// Bytes of the calls that wait to be started.
     queued: usize,
-    fetches: HashMap<Arc<Question>, Fetch>,
-    /// The fetches, with those that were aborted and not polled since.
+    fetches: HashMap<Arc<Query>, Fetch>,
+    /// The futures of all fetches, including aborted ones that were not polled since.
     running: FuturesUnordered<BoxFuture<'static, Option<Fetched>>>,
-    /// The fetches that have ended, with the calls that they answer.
-    arrived: VecDeque<Arrived>,
+    /// The completed fetches, with the calls that wait for their replies.
+    completed: VecDeque<CompletedFetch>,
     pager: Pager,
     kept: KeptListings,
 }
@@ -54,56 +56,56 @@ pub(super) struct MetadataCalls {
 struct Call {
     /// The check that it is for, if it names one.
     check: Option<CheckId>,
-    /// Where in the repository's page its own begins.
+    /// Where in the repository's page the requested page begins.
     place: Option<Place>,
-    /// The question of its fetch, after it was started.
-    question: Arc<Question>,
+    /// What it requests. After its start, the same allocation as that of its fetch.
+    query: Arc<Query>,
     /// Its size while it waits in the queue; 0 after it was started.
     queued: usize,
 }
 
-/// What ends with a check.
+/// The calls and the cached listings of a check, released when the check is settled.
 #[derive(Default)]
-struct OfCheck {
+struct CheckResources {
     calls: HashSet<u64>,
-    /// Versions of the kept listings.
+    /// Versions of the cached listings.
     listings: HashSet<u64>,
 }
 
-/// What the repository is asked.
-struct Question {
+/// A request to a repository. Calls with equal queries can share a fetch.
+struct Query {
     repository: Arc<dyn Repository>,
     request: ListMetadata,
 }
 
-/// A question that the repository is being asked.
+/// A running fetch of a query.
 struct Fetch {
     /// The calls that share it.
     calls: BTreeSet<u64>,
     abort: AbortHandle,
 }
 
-type Fetched = (Arc<Question>, Result<MetadataPage, Status>);
+type Fetched = (Arc<Query>, Result<MetadataPage, Status>);
 
-/// What the repository answered.
-struct Arrived {
-    question: Arc<Question>,
+/// A completed fetch.
+struct CompletedFetch {
+    query: Arc<Query>,
     listing: Result<Listing, Status>,
-    /// The calls that are not answered yet, and some that have ended since.
+    /// The calls without a reply, and some that were cancelled meanwhile.
     calls: BTreeSet<u64>,
-    /// For the last call that got a page: how many entries it has seen, and its check.
+    /// For the last call that got a page: how many entries it has got so far, and its check.
     seen: Option<(usize, Option<CheckId>)>,
 }
 
-impl PartialEq for Question {
+impl PartialEq for Query {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.repository, &other.repository) && self.request == other.request
     }
 }
 
-impl Eq for Question {}
+impl Eq for Query {}
 
-impl Hash for Question {
+impl Hash for Query {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.repository).cast::<()>().hash(state);
         self.request.hash(state);
@@ -119,13 +121,13 @@ impl MetadataCalls {
             queued: 0,
             fetches: HashMap::new(),
             running: FuturesUnordered::new(),
-            arrived: VecDeque::new(),
+            completed: VecDeque::new(),
             pager: Pager::new(rand::random()),
             kept: KeptListings::new(),
         }
     }
 
-    /// Queues a call, or answers it with an error.
+    /// Queues a call, or replies to it with an error.
     ///
     /// # Errors
     ///
@@ -138,7 +140,7 @@ impl MetadataCalls {
     ) -> Result<(), SessionError> {
         let call_id = call.call_id;
         if self.calls.contains_key(&call_id) {
-            let what = format!("metadata call {call_id} while another of this ID is unanswered");
+            let what = format!("metadata call {call_id} reuses the ID of an unanswered call");
             return Err(SessionError::protocol(&what));
         }
         match self.validate(call, core) {
@@ -159,9 +161,9 @@ impl MetadataCalls {
         let (mut check, mut origin) = (None, None);
         if let Some(id) = &call.admission_id {
             let id = CheckId::from_wire(id).ok_or_else(check_ended)?;
-            let question = core.life.register_call(id).ok_or_else(check_ended)?;
+            let registered = core.life.register_call(id).ok_or_else(check_ended)?;
             self.checks.entry(id).or_default();
-            (check, origin) = (Some(id), question.origin);
+            (check, origin) = (Some(id), registered.origin);
         }
         let settings = &core.services.settings;
         let (service_url, repository) = match &origin {
@@ -182,32 +184,32 @@ impl MetadataCalls {
         let place = self.pager.locate(&mut request)?;
         let size = size_of::<Call>() + request.size();
         // Calls that share a fetch count like those in the queue.
-        let at_work = self.running.len() + self.arrived.len();
-        let waiting = self.calls.len().saturating_sub(at_work);
+        let in_progress = self.running.len() + self.completed.len();
+        let waiting = self.calls.len().saturating_sub(in_progress);
         let waiting = waiting.max(self.queue.len());
         if waiting >= core.options.max_in_flight || self.queued + size > MAX_QUEUED {
-            let text = format!("{waiting} metadata calls are waiting already");
+            let text = format!("too many metadata calls are waiting: {waiting}");
             return Err(Status::new(Code::RESOURCE_EXHAUSTED, text));
         }
-        let question = Question {
+        let query = Query {
             repository: Arc::clone(repository),
             request,
         };
         Ok(Call {
             check,
             place,
-            question: Arc::new(question),
+            query: Arc::new(query),
             queued: size,
         })
     }
 
-    /// Starts and answers calls. Returns whether any were; otherwise the task is woken when
-    /// some can be.
+    /// Starts calls and replies to calls. Returns whether it did either; otherwise the task is
+    /// woken when it can.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, session: &mut dyn Session) -> bool {
         let mut progress = false;
         loop {
             let fetched = self.poll_fetches(cx);
-            let answered = self.answer_arrived(session);
+            let answered = self.reply_to_completed(session);
             let started = self.start_queued(session);
             if !(fetched || answered || started) {
                 return progress;
@@ -223,18 +225,18 @@ impl MetadataCalls {
         while session.unwritten_replies() < MAX_UNWRITTEN
             && let Some(&call_id) = self.queue.front()
         {
-            // An ID whose call has ended may name a newer call, further back in the queue.
+            // The ID of a cancelled call may name a newer call, further back in the queue.
             let call = self.calls.get_mut(&call_id).filter(|call| call.queued > 0);
             let Some(call) = call else {
                 self.queue.pop_front();
                 continue;
             };
-            let (place, check, request) = (call.place, call.check, &call.question.request);
+            let (place, check, request) = (call.place, call.check, &call.query.request);
             let page = place.and_then(|at| self.kept.page(&self.pager, request, at, check));
-            let shared = self.fetches.get_key_value(&call.question);
-            let shared = shared.map(|(question, _)| Arc::clone(question));
-            let at_work = self.running.len() + self.arrived.len();
-            if page.is_none() && shared.is_none() && at_work >= MAX_FETCHES {
+            let shared = self.fetches.get_key_value(&call.query);
+            let shared = shared.map(|(query, _)| Arc::clone(query));
+            let in_progress = self.running.len() + self.completed.len();
+            if page.is_none() && shared.is_none() && in_progress >= MAX_FETCHES {
                 break;
             }
             self.queue.pop_front();
@@ -245,13 +247,13 @@ impl MetadataCalls {
                 self.answer(call_id, Ok(page), session);
                 continue;
             }
-            if let Some(question) = shared {
-                call.question = question;
+            if let Some(query) = shared {
+                call.query = query;
             }
-            let question = Arc::clone(&call.question);
-            let fetch = self.fetches.entry(Arc::clone(&question));
+            let query = Arc::clone(&call.query);
+            let fetch = self.fetches.entry(Arc::clone(&query));
             let fetch = fetch.or_insert_with(|| {
-                let (abort, running) = start_fetch(question);
+                let (abort, running) = start_fetch(query);
                 self.running.push(running);
                 let calls = BTreeSet::new();
                 Fetch { calls, abort }
@@ -261,19 +263,19 @@ impl MetadataCalls {
         started
     }
 
-    /// Returns whether a fetch has ended.
+    /// Collects completed fetches. Returns whether there were any.
     fn poll_fetches(&mut self, cx: &mut Context<'_>) -> bool {
         let mut ended = false;
         while let Poll::Ready(Some(fetched)) = self.running.poll_next_unpin(cx) {
             ended = true;
-            let Some((question, page)) = fetched else {
+            let Some((query, page)) = fetched else {
                 continue;
             };
-            if let Some(fetch) = self.fetches.remove(&question) {
-                let request = question.request.clone();
-                self.arrived.push_back(Arrived {
+            if let Some(fetch) = self.fetches.remove(&query) {
+                let request = query.request.clone();
+                self.completed.push_back(CompletedFetch {
                     listing: page.and_then(|page| self.pager.open(request, page)),
-                    question,
+                    query,
                     calls: fetch.calls,
                     seen: None,
                 });
@@ -282,18 +284,18 @@ impl MetadataCalls {
         ended
     }
 
-    /// Answers the calls of fetches that have ended, and keeps what they have not seen.
-    /// Returns whether there were any.
-    fn answer_arrived(&mut self, session: &mut dyn Session) -> bool {
+    /// Replies to the calls of completed fetches, and caches the entries that the plugin has not
+    /// got. Returns whether there were any.
+    fn reply_to_completed(&mut self, session: &mut dyn Session) -> bool {
         let mut answered = false;
         while session.unwritten_replies() < MAX_UNWRITTEN
-            && let Some(arrived) = self.arrived.front_mut()
+            && let Some(completed) = self.completed.front_mut()
         {
             answered = true;
-            let Some(call_id) = arrived.calls.pop_first() else {
-                let arrived = self.arrived.pop_front();
+            let Some(call_id) = completed.calls.pop_first() else {
+                let completed = self.completed.pop_front();
                 if let Some((Ok(listing), Some((seen, check)))) =
-                    arrived.map(|arrived| (arrived.listing, arrived.seen))
+                    completed.map(|completed| (completed.listing, completed.seen))
                 {
                     self.note_listing(listing.version(), check);
                     self.kept.keep(listing, seen, check);
@@ -301,36 +303,36 @@ impl MetadataCalls {
                 continue;
             };
             let call = self.calls.get(&call_id);
-            let its_own = |call: &&Call| Arc::ptr_eq(&call.question, &arrived.question);
-            let Some(call) = call.filter(its_own) else {
+            let is_same_query = |call: &&Call| Arc::ptr_eq(&call.query, &completed.query);
+            let Some(call) = call.filter(is_same_query) else {
                 continue;
             };
-            let page = match &arrived.listing {
+            let page = match &completed.listing {
                 Ok(listing) => self.pager.page(listing, call.place),
                 Err(status) => Err(status.clone()),
             };
             if let Ok((_, seen)) = page {
-                arrived.seen = Some((seen, call.check));
+                completed.seen = Some((seen, call.check));
             }
             self.answer(call_id, page.map(|(page, _)| page), session);
         }
         answered
     }
 
-    /// Notes that a kept listing is dropped with `check`, which has used it last.
+    /// Records that a cached listing is dropped with `check`, which has used it last.
     fn note_listing(&mut self, version: u64, check: Option<CheckId>) {
-        if let Some(of_check) = check.and_then(|check| self.checks.get_mut(&check)) {
-            of_check.listings.insert(version);
+        if let Some(resources) = check.and_then(|check| self.checks.get_mut(&check)) {
+            resources.listings.insert(version);
         }
     }
 
-    /// Ends the calls of the checks that were settled since the last time.
+    /// Cancels the calls of the checks that were settled since the last call of this method.
     pub(super) fn end_with_checks(&mut self, core: &Core, session: &mut dyn Session) {
         if self.checks.is_empty() {
             return;
         }
         for check in core.life.take_ended_callers() {
-            let OfCheck { calls, listings } = self.checks.remove(&check).unwrap_or_default();
+            let CheckResources { calls, listings } = self.checks.remove(&check).unwrap_or_default();
             for call_id in calls {
                 self.end(call_id);
                 session.reply(call_id, Err(check_ended()));
@@ -357,29 +359,29 @@ impl MetadataCalls {
             return;
         };
         self.queued -= call.queued;
-        if let Some(of_check) = call.check.and_then(|check| self.checks.get_mut(&check)) {
-            of_check.calls.remove(&call_id);
+        if let Some(resources) = call.check.and_then(|check| self.checks.get_mut(&check)) {
+            resources.calls.remove(&call_id);
         }
-        // Another fetch may ask the same, of which the call is not a part.
-        if let Some(fetch) = self.fetches.get_mut(&call.question)
+        // There may be a fetch of an equal query that the call does not wait for.
+        if let Some(fetch) = self.fetches.get_mut(&call.query)
             && fetch.calls.remove(&call_id)
             && fetch.calls.is_empty()
         {
             fetch.abort.abort();
-            self.fetches.remove(&call.question);
+            self.fetches.remove(&call.query);
         }
     }
 }
 
-/// Returns a fetch and what aborts it. An aborted fetch returns `None`.
-fn start_fetch(question: Arc<Question>) -> (AbortHandle, BoxFuture<'static, Option<Fetched>>) {
+/// Returns a fetch and the handle that aborts it. An aborted fetch returns `None`.
+fn start_fetch(query: Arc<Query>) -> (AbortHandle, BoxFuture<'static, Option<Fetched>>) {
     let (abort, registration) = AbortHandle::new_pair();
-    let asked = Arc::clone(&question);
+    let fetched_query = Arc::clone(&query);
     let listing = async move {
-        let Question {
+        let Query {
             repository,
             request,
-        } = &*asked;
+        } = &*fetched_query;
         repository.list_metadata(request.clone()).await
     };
     let listing = AssertUnwindSafe(listing).catch_unwind();
@@ -387,7 +389,7 @@ fn start_fetch(question: Arc<Question>) -> (AbortHandle, BoxFuture<'static, Opti
         let page = page
             .ok()?
             .unwrap_or_else(|_panic| Err(Status::new(Code::INTERNAL, "the repository panicked")));
-        Some((question, page))
+        Some((query, page))
     });
     (abort, fetch.boxed())
 }

@@ -6,7 +6,7 @@ use admission_proto::{Code, InstanceMetadata, Pin, Status};
 
 use super::{ListMetadata, MetadataFuture, MetadataPage, Repository};
 
-/// A repository that holds its metadata in memory, and answers each request with one page.
+/// A repository in memory. Returns all entries of an instance in one page.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryRepository {
     instances: HashMap<Pin, Vec<InstanceMetadata>>,
@@ -19,7 +19,7 @@ impl MemoryRepository {
         Self::default()
     }
 
-    /// Adds an instance, or adds entries to an instance that it has.
+    /// Adds an instance, or adds entries to an instance that was added before.
     ///
     /// Entries are listed in the order of the service: the most recently attached first,
     /// then by key. An instance that was not added is NOT_FOUND.

@@ -1,7 +1,7 @@
 //! A session over gRPC: the plugin calls a server of the host.
 //!
 //! The plugin's stdin carries one line, with the port and the ticket, and stays open until
-//! the plugin is asked to finish. Its stdout has no meaning and is logged.
+//! the plugin is asked to shut down. Its stdout has no meaning and is logged.
 
 mod authentication;
 mod connection;
@@ -24,7 +24,7 @@ use super::{Event, PARTING, Session, listing};
 use crate::repository::MetadataPage;
 use crate::transport::stderr::StderrLog;
 
-/// Read at once, in bytes.
+/// Size of one read, in bytes.
 const CHUNK: usize = 8 << 10;
 
 /// The three streams of a plugin and its registration with the server.
@@ -32,16 +32,16 @@ pub(crate) struct GrpcSession {
     /// `None` after it was closed.
     stdin: Option<Pin<Box<dyn AsyncWrite + Send>>>,
     handshake: String,
-    /// Bytes of the handshake that are written.
+    /// How many bytes of the handshake are written.
     written: usize,
     /// `None` after end-of-file.
     stdout: Option<Pin<Box<dyn AsyncRead + Send>>>,
-    /// Takes the lines of stdout.
+    /// Logs the lines of stdout.
     log: StderrLog,
     registration: Registration,
-    /// Set when the plugin was asked to finish.
+    /// Set when the plugin was asked to shut down.
     finishing: bool,
-    /// How long the connections of a process that has exited may still deliver calls.
+    /// Expires when the connections of an exited process may not deliver calls any more.
     parting: Pin<Box<Sleep>>,
 }
 
@@ -154,7 +154,7 @@ impl Session for GrpcSession {
         self.registration.session.unwritten_replies()
     }
 
-    /// Ends the stream of admissions, and the plugin's stdin.
+    /// Ends the stream of admissions, and closes the plugin's stdin.
     fn finish(&mut self) {
         self.finishing = true;
         self.registration.session.finish();

@@ -1,4 +1,4 @@
-//! Metadata calls and their replies, converted from and to the messages of the wire.
+//! Converts metadata calls from messages of the wire, and replies to messages of the wire.
 
 use admission_proto::wire::plugin::{ListMetadataRequest, ListMetadataResponse};
 use admission_proto::wire::{Message, cipd};
@@ -17,8 +17,8 @@ const MAX_MESSAGE: usize = 2 << 10;
 /// Most bytes of details of an error reply.
 const MAX_DETAILS: usize = 4 << 10;
 
-/// Room for the notes about both cuts, in bytes. A message may exceed its limit by this, so
-/// that a status that was cut once is not cut again by the next host that passes it on.
+/// Room for the notes about truncation, in bytes. A message may exceed its limit by this, so
+/// that the next host that forwards a truncated status does not truncate it again.
 const NOTES: usize = 96;
 
 /// Converts a request, without its service URL.
@@ -39,8 +39,8 @@ pub(super) fn asked(request: ListMetadataRequest) -> Result<ListMetadata, Status
     })
 }
 
-/// Converts a reply into what every wire can carry, so that a policy sees the same over all
-/// of them: a page with its size in bytes, or an error.
+/// Converts a reply into a page with its size in bytes, or an error. Applies the limits of both
+/// wires, so that a policy gets the same over each.
 pub(super) fn answer(
     page: Result<MetadataPage, Status>,
 ) -> Result<(ListMetadataResponse, usize), Status> {
@@ -70,8 +70,8 @@ fn to_error_reply(mut status: Status) -> Status {
     status
 }
 
-/// Cuts the message after `max_message` bytes, and drops the details if they have more than
-/// `max_details` bytes. The message then says so.
+/// Truncates the message after `max_message` bytes, and drops the details if they have more
+/// than `max_details` bytes. Adds a note to the message for each.
 pub(crate) fn bound_status(status: &mut Status, max_message: usize, max_details: usize) {
     let size = |detail: &Detail| detail.type_url.len() + detail.value.len();
     let size: usize = status.details.iter().map(size).sum();

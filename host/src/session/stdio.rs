@@ -1,4 +1,4 @@
-//! A session in frames over the plugin's stdin and stdout.
+//! A session over stdio: frames on the plugin's stdin and stdout.
 
 mod inbox;
 mod outbox;
@@ -20,7 +20,7 @@ use crate::repository::MetadataPage;
 use inbox::Inbox;
 use outbox::Outbox;
 
-/// Read at once, in bytes: the capacity of a pipe.
+/// Size of one read, in bytes: the capacity of a pipe.
 const CHUNK: usize = 64 << 10;
 
 /// How long a frame may take from its first byte to its last.
@@ -34,7 +34,7 @@ pub(crate) struct StdioSession {
     stdout: Option<Pin<Box<dyn AsyncRead + Send>>>,
     outbox: Outbox,
     inbox: Inbox,
-    /// Set when the plugin was asked to finish, or has exited.
+    /// Set when the plugin was asked to shut down, or has exited.
     finishing: bool,
     /// Expires when the frame that has begun takes too long.
     stall: Pin<Box<Sleep>>,
@@ -96,7 +96,7 @@ impl StdioSession {
         let Some(since) = self.inbox.frame_since() else {
             return false;
         };
-        // A plugin that was asked to finish has until it is killed.
+        // A plugin that was asked to shut down may complete the frame within its grace.
         if self.finishing {
             return false;
         }
@@ -135,7 +135,7 @@ impl Session for StdioSession {
             }
         }
         if self.finishing {
-            // End-of-file is the one request to finish that every transport understands.
+            // End-of-file is the one request to shut down that every transport understands.
             self.close_stdin();
             return true;
         }

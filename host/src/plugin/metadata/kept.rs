@@ -1,4 +1,4 @@
-//! A cache of the repository's pages from which the plugin has not got all entries yet.
+//! A cache of pages of the repository of which the plugin has not got all entries.
 
 use lru::LruCache;
 
@@ -6,21 +6,21 @@ use super::pages::{Listing, Pager, Place};
 use crate::plugin::check_cache::CheckId;
 use crate::repository::{ListMetadata, MetadataPage};
 
-/// Most bytes that are kept for one plugin: the largest answer of the real service.
+/// Largest size of one plugin's cache, in bytes: the largest response of the service.
 const MAX_KEPT: usize = 32 << 20;
 
-/// The listings that are kept for one plugin, by version. Beyond [`MAX_KEPT`], the least
-/// recently used are dropped.
+/// The cached listings of one plugin, by version. Above [`MAX_KEPT`], the least recently used
+/// are evicted.
 pub(super) struct KeptListings {
     listings: LruCache<u64, Kept>,
-    /// Bytes of all of them.
+    /// Total size of the listings.
     bytes: usize,
 }
 
 struct Kept {
     listing: Listing,
     bytes: usize,
-    /// The check that has used it last. It is dropped with this check.
+    /// The last check that used the listing. The listing is dropped with this check.
     check: Option<CheckId>,
 }
 
@@ -32,7 +32,7 @@ impl KeptListings {
         }
     }
 
-    /// Keeps the entries of a listing after the first `seen`, for a call of `check`.
+    /// Caches the entries of a listing after the first `seen`, for a call of `check`.
     pub(super) fn keep(&mut self, mut listing: Listing, seen: usize, check: Option<CheckId>) {
         let version = listing.version();
         self.remove(version);
@@ -53,7 +53,7 @@ impl KeptListings {
         self.listings.put(version, kept);
     }
 
-    /// Returns the page at `place`, if it is kept, for a call of `check`.
+    /// Returns the page at `place`, if it is cached, for a call of `check`.
     pub(super) fn page(
         &mut self,
         pager: &Pager,
@@ -70,7 +70,7 @@ impl KeptListings {
         Some(page)
     }
 
-    /// Drops a listing if `check` has used it last.
+    /// Drops a listing if `check` was the last to use it.
     pub(super) fn end(&mut self, version: u64, check: CheckId) {
         let kept = self.listings.peek(&version);
         if kept.is_some_and(|kept| kept.check == Some(check)) {

@@ -1,9 +1,8 @@
 //! Pages that fit a frame and the page size, and the page tokens of the host.
 //!
-//! The real service ignores the page size, returns everything at once and has no page
-//! tokens. So the host cuts the repository's page. Its own tokens contain all that is needed
-//! to find the place again in a fresh answer of the repository: a listing that is kept is
-//! only a cache.
+//! The service ignores the page size, returns all entries in one page and has no page tokens.
+//! So the host cuts the repository's page. The tokens of the host contain all that is needed
+//! to find a place in a new response of the repository, so a cached listing may be evicted.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -17,25 +16,25 @@ const MAX_PAGE: usize = frame::PLUGIN_LIMIT - (512 << 10);
 
 /// Cuts pages, and makes and reads the page tokens of one plugin.
 pub(super) struct Pager {
-    /// Every token of the host begins with it. It is random, so no token of the repository
-    /// does.
+    /// The prefix of every token of the host. It is random, so no token of the repository has
+    /// it.
     mark: String,
     /// Random keys, so that a plugin cannot construct equal versions.
     keys: RandomState,
 }
 
-/// A place in a page of the repository, as a token of the host names it.
+/// A place in a page of the repository, decoded from a token of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The page of which the plugin has seen the beginning.
+    /// Version of the page.
     pub(super) version: u64,
-    /// How many entries the plugin has seen.
+    /// How many entries of the page the plugin has got.
     offset: usize,
 }
 
-/// A page of the repository, or the part of it that is kept.
+/// A page of the repository, or the cached part of one.
 pub(super) struct Listing {
-    /// The request that it answers.
+    /// The request for the page.
     request: ListMetadata,
     /// Hash of the request and of all entries of the page.
     version: u64,
@@ -57,8 +56,8 @@ impl Pager {
         }
     }
 
-    /// Returns the place that the request's token names, if it is a token of the host, and
-    /// replaces it by the repository's token for the page in which the place is.
+    /// Decodes the request's token, if it is a token of the host: returns the place, and puts
+    /// the repository's token for the page of that place into the request.
     ///
     /// # Errors
     ///
@@ -74,12 +73,12 @@ impl Pager {
         Ok(Some(place))
     }
 
-    /// Creates the listing of the repository's answer to `request`.
+    /// Creates the listing of a page, the repository's response to `request`.
     ///
     /// # Errors
     ///
-    /// INTERNAL if the token of the next page is the token of this page: the pages would
-    /// have no end.
+    /// INTERNAL if the token of the next page is the token of this page: the plugin would
+    /// request it forever.
     pub(super) fn open(
         &self,
         request: ListMetadata,
@@ -100,14 +99,13 @@ impl Pager {
         })
     }
 
-    /// Returns the plugin's page at `place`, or the first one, and the index of the entry
-    /// that follows it.
+    /// Cuts the plugin's page at `place`, or the first one without a place. Returns it and the
+    /// index of the next entry.
     ///
     /// # Errors
     ///
-    /// ABORTED if the repository's page has changed since the plugin has seen its beginning:
-    /// entries could be skipped or repeated. INVALID_ARGUMENT for a place that no token of
-    /// the host names.
+    /// ABORTED if the repository's page has changed since the plugin got the first part of it:
+    /// entries could be skipped or repeated. INVALID_ARGUMENT for a place outside of the page.
     pub(super) fn page(
         &self,
         listing: &Listing,
@@ -138,7 +136,7 @@ impl Pager {
             instance,
             keys,
             page_token,
-            // It does not change which entries the page has.
+            // The page size does not affect the entries of the page.
             page_size: _,
         } = request;
         self.keys
@@ -160,14 +158,14 @@ impl Listing {
         self.version
     }
 
-    /// Returns whether it answers `request` and contains the entry at `place`.
+    /// Returns whether it is the response to `request` and contains the entry at `place`.
     pub(super) fn has(&self, request: &ListMetadata, place: Place) -> bool {
         let offsets = self.start..self.start + self.entries.len();
         self.request == *request && self.version == place.version && offsets.contains(&place.offset)
     }
 
-    /// Drops the entries before `start`, and the last ones until the listing holds at most
-    /// `max` bytes. Returns how many bytes it holds, or `None` if no entry is left.
+    /// Drops the entries before `start`, and then the last entries until the listing takes at
+    /// most `max` bytes. Returns its size in bytes, or `None` if no entry is left.
     pub(super) fn shrink(&mut self, start: usize, max: usize) -> Option<usize> {
         self.entries.drain(..start - self.start);
         self.start = start;
@@ -186,7 +184,7 @@ impl Listing {
     }
 }
 
-/// Returns how many of `entries` make the next page: at least one if there are any.
+/// Returns how many of `entries` fit in the next page: at least one if there are any.
 fn page_length(entries: &[InstanceMetadata], page_size: i32) -> usize {
     let most = match usize::try_from(page_size) {
         Ok(size) if size > 0 => size,
@@ -200,7 +198,7 @@ fn page_length(entries: &[InstanceMetadata], page_size: i32) -> usize {
     fitting.count().max(1).min(entries.len())
 }
 
-/// Returns how many bytes of memory an entry holds. Its encoded size is not larger: tags,
+/// Returns how many bytes of memory an entry takes. Its encoded size is not larger: tags,
 /// lengths and a time take less than the struct itself.
 fn size(entry: &InstanceMetadata) -> usize {
     entry.key.capacity()
@@ -225,7 +223,7 @@ fn read_token(token: &str) -> Option<(Place, &str)> {
 fn bad_token() -> Status {
     Status::new(
         Code::INVALID_ARGUMENT,
-        "bad 'page_token': not one that the host has made",
+        "bad 'page_token': not a token of this host",
     )
 }
 

@@ -1,10 +1,10 @@
-//! Authentication of connections: how the host learns which plugin makes a call.
+//! Authentication of connections: maps each connection to the plugin that opened it.
 //!
 //! Each plugin gets a [`Ticket`] of its own in the handshake on its stdin, and sends it in
 //! a header of every call. The first valid ticket authenticates its connection, and the
 //! connection belongs to that plugin until it is closed. A connection that presents no
-//! valid ticket is closed after [`AUTHENTICATION_TIMEOUT`], or sooner if others need its
-//! place.
+//! valid ticket is closed after [`AUTHENTICATION_TIMEOUT`], or earlier to make room for newer
+//! ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
@@ -20,24 +20,24 @@ use tonic::Status;
 
 use super::shared::{SharedSession, lock};
 
-/// Random bytes in a ticket: as many as the reference takes.
+/// Random bytes in a ticket: as many as in the reference.
 const TICKET_BYTES: usize = 64;
 
 /// How long a connection may stay unauthenticated. A plugin sends its ticket with its
-/// first call, but may take its time to make that call.
+/// first call, which may come some time after it connects.
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Unauthenticated connections of a host. A further one replaces the oldest.
+/// Limit of unauthenticated connections of a host. A further one replaces the oldest.
 const MAX_UNAUTHENTICATED: usize = 64;
 
-/// Connections of one plugin. It needs one.
+/// Limit of connections of one plugin, which needs only one.
 const MAX_PLUGIN_CONNECTIONS: usize = 64;
 
 /// A secret that only the host and one plugin know.
 pub(super) struct Ticket(String);
 
 /// The SHA-256 hash of a ticket. The host looks up and compares hashes only, so the time
-/// that this takes tells an attacker nothing about a ticket.
+/// that this takes reveals nothing about a ticket.
 type TicketHash = [u8; 32];
 
 /// Issues tickets, and authenticates connections by them.
@@ -53,7 +53,7 @@ pub(super) struct Authenticator {
 pub(super) struct Peer {
     authenticator: Arc<Authenticator>,
     authenticated: SetOnce<Arc<PluginConnection>>,
-    /// Cancelled when a newer connection takes the place of this unauthenticated one.
+    /// Cancelled when a newer connection replaces this unauthenticated one.
     replaced: CancellationToken,
 }
 
@@ -68,7 +68,7 @@ impl Ticket {
         Self(BASE64_STANDARD_NO_PAD.encode(rand::random::<[u8; TICKET_BYTES]>()))
     }
 
-    /// Returns the line that tells a plugin the host's port and its ticket.
+    /// Returns the handshake line, with the host's port and the ticket.
     ///
     /// The reference's plugins accept no other field.
     pub(super) fn handshake(&self, port: u16) -> String {
@@ -101,8 +101,8 @@ impl Authenticator {
         lock(&self.sessions).values().cloned().collect()
     }
 
-    /// Adds the peer of a new connection, in the place of the oldest unauthenticated one
-    /// if there are too many.
+    /// Adds the peer of a new connection. Replaces the oldest unauthenticated one if there are
+    /// too many.
     pub(super) fn add_peer(self: &Arc<Self>) -> Arc<Peer> {
         let mut unauthenticated = lock(&self.unauthenticated);
         unauthenticated.retain(|peer| {
@@ -143,8 +143,8 @@ impl Peer {
         let ticket = hash(ticket.as_bytes());
         let invalid = || Status::permission_denied("invalid ticket in the request");
         if let Some(connection) = self.authenticated.get() {
-            // The ticket may have been revoked: calls that a plugin made before its exit
-            // are served.
+            // The ticket may have been revoked. The calls that a plugin made before its exit
+            // are still served.
             let same = connection.ticket == ticket;
             return same.then(|| Arc::clone(connection)).ok_or_else(invalid);
         }
@@ -161,8 +161,8 @@ impl Peer {
         Ok(connection)
     }
 
-    /// Waits until the connection must be closed: it was not authenticated in time,
-    /// another one takes its place, or its plugin has ended.
+    /// Waits until the connection must be closed: it was not authenticated in time, another one
+    /// replaces it, or the session of its plugin has ended.
     pub(super) async fn must_close(&self) {
         tokio::select! {
             biased;

@@ -23,30 +23,30 @@ use super::authentication::Peer;
 use super::service;
 use super::shared::lock;
 
-/// How long a connection may be idle before the host sends a ping: the reference's time.
+/// How long a connection may be idle before the host sends a ping: the reference's timeout.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// How long the host waits for the answer to a ping before it closes the connection: the
-/// reference's time.
+/// How long the host waits for the reply to a ping before it closes the connection: the
+/// reference's timeout.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Concurrent calls on one connection. Far more than keep both sides busy, because a lower
-/// limit would throttle the plugin; bounds the memory of unfinished calls.
+/// Limit of concurrent calls on one connection. Bounds the memory of unfinished calls. It is
+/// far above what keeps both sides busy, so that it does not throttle the plugin.
 const MAX_CALLS: u32 = 1 << 16;
 
-/// Calls that the plugin may reset before the host has accepted them. A plugin that is
-/// asked to finish resets many.
+/// Calls that the plugin may reset before the host has accepted them. A plugin resets many
+/// when it is asked to shut down.
 const MAX_RESET_CALLS: usize = 1 << 14;
 
 /// Flow-control windows of one call and of a connection, in bytes.
 const CALL_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-/// Bytes that are read before the calls in them are served: about a hundred verdicts. The
-/// plugin works on the first replies while the host serves the next calls.
+/// Bytes that are read before the calls in them are served: about a hundred verdicts. So the
+/// plugin handles the first replies while the host serves the next calls.
 const READ_BUDGET: usize = 8 << 10;
 
-/// Serves the calls of one connection until the peer closes it, or the host must.
+/// Serves the calls of one connection until the peer or the host closes it.
 pub(super) async fn serve(stream: TcpStream, peer: Arc<Peer>) {
     // Verdicts are small, and the host waits for them.
     let _slower = stream.set_nodelay(true);
@@ -79,11 +79,11 @@ pub(super) async fn serve(stream: TcpStream, peer: Arc<Peer>) {
     }
 }
 
-/// Polls the connection and its calls in turn until neither makes progress. In one task a
-/// verdict costs no task switch and no contended lock.
+/// Polls the connection and its calls alternately until neither makes progress. Because they
+/// share one task, a verdict costs no task switch and no contended lock.
 ///
-/// Reads are bounded by a budget: otherwise h2 would read everything that the plugin has
-/// sent before any call is served, and would take a large amount for an attack.
+/// Reads are bounded by a budget. Otherwise h2 would read everything that the plugin has sent
+/// before any call is served, and would treat a large amount as an attack.
 async fn drive<E>(
     connection: impl Future<Output = Result<(), E>>,
     new_calls: NewCalls,
@@ -94,7 +94,7 @@ async fn drive<E>(
     poll_fn(|cx| {
         loop {
             budget.refill();
-            // The plugin's exit tells more than the error of its connection.
+            // The plugin's exit is more informative than the error of its connection.
             if let Poll::Ready(_result) = connection.as_mut().poll(cx) {
                 return Poll::Ready(());
             }

@@ -14,7 +14,7 @@ use tonic::codegen::StdError;
 /// Longest message that is accepted, in bytes: the reference's limit.
 const MAX_MESSAGE: u32 = 4 << 20;
 
-/// Bytes before a message: whether it is compressed, and its length in four bytes.
+/// Bytes before a message: a compression flag, and the length in four bytes.
 const PREFIX: usize = 5;
 
 /// The body of a request, read on behalf of an authenticated plugin.
@@ -25,9 +25,9 @@ pub(super) struct RequestBody {
     prefix_read: usize,
     /// Bytes of the message that are still to be read.
     missing: usize,
-    /// Bytes that the requests of the plugin may still take.
+    /// Memory budget of the plugin's requests, in bytes.
     memory: Arc<Semaphore>,
-    /// The bytes of this message. Kept as long as tonic may buffer the message.
+    /// The share of this message. Held as long as tonic may buffer the message.
     reserved: Option<OwnedSemaphorePermit>,
 }
 
@@ -62,7 +62,7 @@ impl RequestBody {
         Ok(())
     }
 
-    /// Reserves memory for the message, as long as the complete prefix says it is.
+    /// Reserves memory for the message, whose length is in the complete prefix.
     fn reserve(&mut self) -> Result<(), Status> {
         let [_, length @ ..] = self.prefix;
         let length = u32::from_be_bytes(length);

@@ -18,7 +18,7 @@ use crate::error_kind::ErrorKind;
 use crate::session::{SessionError, SessionEvents};
 use crate::transport::LaunchError;
 
-/// How long the server waits after an error that may pass, such as too many open files.
+/// How long the server waits after a transient error, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the plugins of one host on one port of 127.0.0.1. Starts to listen when the
@@ -39,7 +39,7 @@ enum State {
         stop: Arc<DropGuard>,
     },
     Failed(Arc<io::Error>),
-    /// Takes no more plugins. Those that are registered are still served.
+    /// The server accepts no more plugins, and still serves those that are registered.
     Closed,
 }
 
@@ -85,7 +85,7 @@ impl Server {
         };
         let session = Arc::new(SharedSession::new(events));
         Ok(Registration {
-            // Under the lock of the state: a server that fails tells every session.
+            // Under the lock of the state: a failure of the server must reach every session.
             ticket: self.authenticator.issue(Arc::clone(&session)),
             session,
             port,
@@ -94,7 +94,7 @@ impl Server {
         })
     }
 
-    /// Takes no more plugins. The server stops when no plugin is registered any more.
+    /// Refuses further plugins. The server stops when no plugin is registered any more.
     pub(crate) fn close(&self) {
         let previous = lock(&self.state).replace(State::Closed);
         if previous.is_none() {
@@ -119,7 +119,7 @@ impl Server {
         let authenticator = Arc::clone(&self.authenticator);
         let state = Arc::clone(&self.state);
         let run = run(listener, authenticator, state, stop.clone(), stopped);
-        // Its owner waits for `stopped`, which is cancelled when this task ends.
+        // The owner of the server waits for `stopped`, which this task cancels at its end.
         self.runtime.spawn(run);
         Ok(State::Listening {
             port,
@@ -135,7 +135,7 @@ impl Drop for Server {
 }
 
 impl Registration {
-    /// Returns the line that tells the plugin where to call, and with which ticket.
+    /// Returns the handshake line, with the port and the ticket.
     pub(super) fn handshake(&self) -> String {
         self.ticket.handshake(self.port)
     }

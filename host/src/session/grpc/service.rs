@@ -26,8 +26,8 @@ use super::shared::{AdmissionStream, UnwrittenReply};
 type HttpResponse = hyper::Response<Body>;
 type HttpFuture = BoxFuture<'static, Result<HttpResponse, Infallible>>;
 
-/// Serves a call. Rejects an unknown method, and then an unauthenticated call, by the
-/// headers alone, before the body is read.
+/// Serves a call. Rejects an unknown method first, then an unauthenticated call. Both need the
+/// headers only, so the body is not read.
 pub(super) fn call(peer: &Peer, request: hyper::Request<Incoming>) -> HttpFuture {
     let rejected = |status: Status| ready(Ok(status.into_http())).boxed();
     route(peer, request).unwrap_or_else(rejected)
@@ -79,7 +79,7 @@ impl Service {
     }
 }
 
-/// Counts a reply with metadata as unwritten until its body was sent.
+/// Counts a reply with metadata as unwritten until its body is sent.
 fn count_until_read(mut response: HttpResponse) -> HttpResponse {
     let Some(counted) = response.extensions_mut().remove::<Arc<UnwrittenReply>>() else {
         return response;
@@ -140,7 +140,7 @@ impl Admissions for PluginConnection {
             admission_id,
             status,
         } = request.into_inner();
-        // The reference's plugins send no status to admit.
+        // The plugins of the reference admit without a status.
         let verdict = status.unwrap_or_default().into();
         self.session.resolve(&admission_id, verdict);
         Ok(Response::new(()))

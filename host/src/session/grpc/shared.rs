@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::session::{Event, MetadataCall, SessionError, SessionEvents, listing};
 
-/// Admissions that are queued for the stream. Further checks stay in the check cache, which
-/// holds them anyway, until half of the queue is sent.
+/// Limit of admissions that are queued for the stream. Further checks stay in the check cache,
+/// which has them anyway, until half of the queue is sent.
 const MAX_QUEUED_ADMISSIONS: usize = 1_024;
 
 /// Bytes of metadata calls that are queued for the session.
@@ -30,11 +30,11 @@ const MAX_QUEUED_CALLS: usize = 8 << 20;
 /// Bytes of all requests of a plugin that are being received.
 const MAX_REQUEST_MEMORY: usize = 64 << 20;
 
-/// The error of checks if the stream of admissions ends and the plugin does not exit. The
-/// reference's words, which are also those of a close.
+/// The error of checks if the stream of admissions ends and the plugin does not exit. In the
+/// reference, a close has the same text.
 const STREAM_ENDED: &str = "the admission plugin is terminating";
 
-/// What the session of one plugin shares with the plugin's calls.
+/// The state that the session of one plugin shares with the plugin's calls.
 pub(super) struct SharedSession {
     session_events: Arc<dyn SessionEvents>,
     state: Mutex<State>,
@@ -42,7 +42,7 @@ pub(super) struct SharedSession {
     waker: AtomicWaker,
     /// Wakes the stream when [`State::admissions`] has something new.
     stream_waker: AtomicWaker,
-    /// Bytes that the plugin's requests may still take.
+    /// Memory budget of the plugin's requests, in bytes.
     pub(super) request_memory: Arc<Semaphore>,
     /// Bytes of replies with metadata that the plugin has not read.
     unwritten: AtomicUsize,
@@ -54,7 +54,7 @@ pub(super) struct SharedSession {
 struct State {
     stream: StreamState,
     connections: usize,
-    /// Events that the session has not taken.
+    /// Events that `poll_events` has not returned.
     events: Vec<Event>,
     /// Bytes of the metadata calls in `events`.
     queued_call_bytes: usize,
@@ -74,13 +74,13 @@ enum StreamState {
     Open,
     /// The plugin cannot open another stream.
     Ended,
-    /// The plugin was asked to finish.
+    /// The plugin was asked to shut down.
     Finishing,
 }
 
 type Reply = Result<(ListMetadataResponse, UnwrittenReply), Status>;
 
-// What the plugin's calls do.
+// Methods for the plugin's calls.
 impl SharedSession {
     /// Creates the state of a session. Verdicts and log lines go to `session_events`.
     pub(super) fn new(session_events: Arc<dyn SessionEvents>) -> Self {
@@ -146,7 +146,7 @@ impl SharedSession {
     ///
     /// # Errors
     ///
-    /// CANCELLED if the plugin was asked to finish, RESOURCE_EXHAUSTED if too many calls
+    /// CANCELLED if the plugin was asked to shut down, RESOURCE_EXHAUSTED if too many calls
     /// are queued, or the error of the call.
     pub(super) async fn list_metadata(&self, request: ListMetadataRequest) -> Reply {
         let (sender, receiver) = oneshot::channel();
@@ -186,7 +186,7 @@ impl SharedSession {
         Ok(call_id)
     }
 
-    /// Counts one more connection of the plugin, unless it has `max` already.
+    /// Adds one to the plugin's connections. Returns whether there were fewer than `max`.
     pub(super) fn add_connection(&self, max: usize) -> bool {
         let mut state = self.lock();
         let added = state.connections < max;
@@ -194,17 +194,17 @@ impl SharedSession {
         added
     }
 
-    /// Counts one connection less.
+    /// Subtracts one from the plugin's connections.
     pub(super) fn remove_connection(&self) {
         self.lock().connections -= 1;
         self.waker.wake();
     }
 }
 
-// What the session does.
+// Methods for the session.
 impl SharedSession {
-    /// Takes the events. Returns whether there were any; if not, wakes the task when there
-    /// are.
+    /// Moves all queued events to `events`. Returns whether there were any; otherwise the task is
+    /// woken when there are.
     pub(super) fn poll_events(&self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool {
         self.waker.register(cx.waker());
         let mut state = self.lock();
@@ -214,7 +214,7 @@ impl SharedSession {
         received
     }
 
-    /// Returns whether the stream takes another admission.
+    /// Returns whether the stream has room for another admission.
     pub(super) fn has_room(&self) -> bool {
         let mut state = self.lock();
         if state.stream != StreamState::Open {
@@ -264,7 +264,7 @@ impl SharedSession {
         self.stream_waker.wake();
     }
 
-    /// Reports that the plugin cannot be reached any more.
+    /// Reports that the plugin can no longer be reached.
     pub(super) fn fail(&self, error: SessionError) {
         self.push_event(self.lock(), Event::Failed(error));
     }
@@ -298,7 +298,7 @@ impl Stream for AdmissionStream {
             return Poll::Ready(Some(Err(terminating())));
         }
         let Some(admission) = state.admissions.pop_front() else {
-            // Under the lock: an admission that is queued later wakes the stream.
+            // Under the lock, so that an admission that is queued later wakes the stream.
             session.stream_waker.register(cx.waker());
             return Poll::Pending;
         };
@@ -361,7 +361,7 @@ fn terminating() -> tonic::Status {
 
 /// Ends a metadata call when the host closes the plugin.
 fn finishing() -> Status {
-    Status::new(Code::CANCELLED, "the host asked the plugin to finish")
+    Status::new(Code::CANCELLED, "the host asked the plugin to shut down")
 }
 
 /// Locks a mutex. The states in this module stay consistent if a holder panics.

@@ -1,4 +1,4 @@
-//! Frames from the plugin: decoding, and which frames are allowed when.
+//! Frames from the plugin: decodes them, and checks that the protocol allows them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,8 +45,8 @@ impl Inbox {
         }
     }
 
-    /// Decodes the frames that `bytes` complete, and adds to `events` what is not applied
-    /// at once.
+    /// Decodes the frames that `bytes` complete. Applies verdicts and log lines at once, and
+    /// adds the other frames to `events`.
     pub(super) fn receive(&mut self, bytes: &[u8], events: &mut Vec<Event>) {
         if self.accepts == Accepts::Nothing {
             return;
@@ -72,7 +72,7 @@ impl Inbox {
         }
     }
 
-    /// Discards what comes from now on.
+    /// Discards all further input.
     pub(super) fn ignore(&mut self) {
         self.accepts = Accepts::Nothing;
         self.buf = BytesMut::new();
@@ -83,7 +83,7 @@ impl Inbox {
         self.since
     }
 
-    /// Describes a plugin that stopped in the middle of a frame.
+    /// Creates the error of a plugin that stopped in the middle of a frame.
     pub(super) fn stall(&self) -> SessionError {
         SessionError {
             kind: ErrorKind::Stall,
@@ -102,7 +102,7 @@ impl Inbox {
             .then(|| self.quote_buffer())
     }
 
-    /// Handles the first frame. Returns whether there was a complete one.
+    /// Handles the first frame. Returns whether it was complete.
     fn handle_next(&mut self, events: &mut Vec<Event>) -> Result<bool, SessionError> {
         let message = frame::take::<PluginFrame>(&mut self.buf, self.limit)
             .map_err(|error| violation(format!("{error}: {}", self.quote_buffer())))?;

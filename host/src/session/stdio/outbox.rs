@@ -1,4 +1,4 @@
-//! Frames on their way to the plugin.
+//! Frames that wait to be written to the plugin.
 
 use std::collections::VecDeque;
 
@@ -8,18 +8,18 @@ use admission_proto::{Status, frame};
 use crate::repository::MetadataPage;
 use crate::session::listing;
 
-/// Size of one write, in bytes. No frame is added to a batch above it.
+/// Size of one write, in bytes. No frame is added to a batch of this size or more.
 const BATCH: usize = 64 << 10;
 
 /// Frames that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Whole frames. Cleared only after all of them are written, so it begins at the
-    /// beginning of a frame.
+    /// Complete frames. Cleared only after all of them are written, so it starts with the start
+    /// of a frame.
     batch: Vec<u8>,
-    /// Where in `batch` each frame begins.
+    /// Offset of each frame in `batch`.
     starts: Vec<usize>,
-    /// Bytes of `batch` that are written.
+    /// How many bytes of `batch` are written.
     written: usize,
     /// Replies that are not in the batch yet, one frame each.
     replies: VecDeque<Vec<u8>>,
@@ -34,7 +34,7 @@ impl Outbox {
         frame::encode(&HostFrame { frame: Some(frame) }, &mut self.batch);
     }
 
-    /// Adds the reply to a metadata call, behind the replies that wait already.
+    /// Adds the reply to a metadata call, after the replies that wait already.
     pub(super) fn push_reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
         let result = match listing::answer(page) {
             Ok((page, _)) => list_metadata_reply::Result::Page(page),
@@ -50,7 +50,7 @@ impl Outbox {
         self.replies.push_back(bytes);
     }
 
-    /// Returns whether the batch takes another admission.
+    /// Returns whether another frame may be added to the batch.
     pub(super) fn has_room(&self) -> bool {
         self.batch.len() < BATCH
     }
@@ -83,7 +83,7 @@ impl Outbox {
         }
     }
 
-    /// Drops every frame except one that is half written.
+    /// Drops every frame except one that is partly written.
     pub(super) fn keep_half_written(&mut self) {
         let begun = self.starts.partition_point(|&start| start < self.written);
         if let Some(&end) = self.starts.get(begun) {
