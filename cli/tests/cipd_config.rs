@@ -81,11 +81,11 @@ fn the_plugin_of_the_file_is_named_in_one_line() {
 }
 
 /// Returns the outcome of one check by the fixture of the conformance tests, when `cipd` is
-/// configured to use it. The package `order` selects what the fixture does.
-fn outcome(order: &str, variables: &[(&str, &str)], args: &[&str]) -> Value {
+/// configured to use it. `package` selects what the fixture does.
+fn outcome(package: &str, variables: &[(&str, &str)], args: &[&str]) -> Value {
     let folder = TempDir::new().unwrap();
     let plugin = serde_json::to_string(&[native("conformance-fixture")]).unwrap();
-    let pin = format!("{order}:{ID}");
+    let pin = format!("{package}:{ID}");
     let run = admit(folder.path(), variables, args)
         .env("CIPD_ADMISSION_PLUGIN", plugin)
         .args(["--format", "json", &pin])

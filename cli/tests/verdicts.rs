@@ -34,10 +34,10 @@ fn check(mode: Mode, plugin: &str, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-fn check_fixture(mode: Mode, orders: &[&str], options: &[&str]) -> Output {
-    let pins: Vec<_> = orders
+fn check_fixture(mode: Mode, packages: &[&str], options: &[&str]) -> Output {
+    let pins: Vec<_> = packages
         .iter()
-        .map(|order| format!("{order}:{INSTANCE}"))
+        .map(|package| format!("{package}:{INSTANCE}"))
         .collect();
     let mut arguments: Vec<_> = pins.iter().map(String::as_str).collect();
     arguments.push("--offline");
@@ -63,16 +63,16 @@ fn objects(run: &Output) -> Vec<Value> {
 #[test]
 fn the_exit_status_is_that_of_the_worst_outcome() {
     for mode in [Mode::Native, Mode::Component] {
-        for (orders, status) in [
+        for (packages, status) in [
             (&["allow/a", "allow/b"][..], 0),
             (&["allow/a", "deny/b"], 1),
             (&["deny/a", "code/2"], 2),
         ] {
-            let run = check_fixture(mode, orders, &[]);
+            let run = check_fixture(mode, packages, &[]);
             assert_eq!(
                 run.status.code(),
                 Some(status),
-                "{mode:?} {orders:?}: {run:?}"
+                "{mode:?} {packages:?}: {run:?}"
             );
         }
     }

@@ -21,10 +21,10 @@ use std::time::Duration;
 pub use admission_host::*;
 pub use modes::Mode;
 
-/// The grace of a graceful close.
+/// The grace that tests give a plugin that exits by itself.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// A test that takes longer hangs. Tests assert nothing about their duration.
+/// A test that takes longer counts as hung. No test asserts how long it takes.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Defines tests whose bodies run in every mode. Each mode is a test of its own.
@@ -35,8 +35,8 @@ macro_rules! in_every_mode {
     };
 }
 
-/// Defines tests whose bodies run in every mode in which plugins speak in frames: they test
-/// what gRPC cannot carry or carries differently.
+/// Defines tests whose bodies run in every mode of the stdio wire, for behaviour that the gRPC
+/// wire does not have.
 #[macro_export]
 macro_rules! in_every_stdio_mode {
     ($($tests:tt)*) => {
@@ -146,7 +146,7 @@ pub async fn error_of(promise: &Promise) -> CheckError {
     promise.wait().await.expect_err("the pin was admitted")
 }
 
-/// Waits for a condition that no event announces. The timeout of the test bounds the wait.
+/// Polls a condition that no event announces. The timeout of the test limits the wait.
 pub async fn eventually(mut holds: impl FnMut() -> bool) {
     while !holds() {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,4 +1,4 @@
-//! Shows whether any process of a tree is alive, whatever its parent.
+//! Shows whether any process of a tree is alive, even if its parent has exited.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -42,13 +42,14 @@ impl LivenessPipe {
         }
     }
 
-    /// Returns the path by which processes open it.
+    /// Returns the path at which processes open it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns the command of a shell script that has the pipe open as descriptor 9.
+    /// Returns the command line of a shell that opens the pipe as descriptor 9 and runs these
+    /// commands.
     #[must_use]
     pub fn script(&self, commands: &[&str]) -> [OsString; 4] {
         let script = format!("exec 9>\"$0\"; {}", commands.join("; "));

@@ -15,9 +15,10 @@ use crate::eventually;
 pub struct Line {
     /// Severity.
     pub level: Level,
-    /// Value of the field `plugin`; empty if there is none.
+    /// Value of the field `plugin`; empty if the event has no such field.
     pub plugin: String,
-    /// Value of the field `url`, of the service; empty if there is none.
+    /// Value of the field `url`, which is that of the service; empty if the event has no such
+    /// field.
     pub url: String,
     /// Message of the event.
     pub message: String,
@@ -49,8 +50,8 @@ impl Lines {
         eventually(|| self.of_plugin(plugin).iter().any(there)).await;
     }
 
-    /// Returns the events so far about plugins of this name. If it is empty, returns those
-    /// without a plugin.
+    /// Returns the events so far about plugins of this name. An empty name returns the events
+    /// that are not about a plugin.
     #[must_use]
     pub fn of_plugin(&self, plugin: &str) -> Vec<Line> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);

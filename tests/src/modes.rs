@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use admission_host::{Component, NativeCommand, Source, Wire};
 use tempfile::TempDir;
 
-/// Precedes the space for the argument of the fixture in the component, because a component
-/// gets no arguments.
+/// Precedes the space in the component for the fixture's argument. A host passes no arguments
+/// to a component.
 const MARKER: &[u8] = b"@@ARGUMENT@@";
 
 /// Longest argument of the fixture, in bytes.
@@ -31,7 +31,7 @@ impl Mode {
     /// Every mode.
     pub const ALL: [Self; 4] = [Self::Native, Self::Guarded, Self::Grpc, Self::Component];
 
-    /// The modes in which a plugin speaks in frames.
+    /// The modes of the stdio wire.
     pub const STDIO: [Self; 3] = [Self::Native, Self::Guarded, Self::Component];
 
     /// Returns the name of the tests that [`in_every_mode!`](crate::in_every_mode) defines for
@@ -46,8 +46,8 @@ impl Mode {
         }
     }
 
-    /// Returns the fixture. It does what its `argument` says or, if that is empty, what the
-    /// name of each package says.
+    /// Returns the fixture. Its `argument` selects a mode without the SDK. If it is empty, each
+    /// package name selects what the fixture does.
     #[must_use]
     pub fn fixture(self, argument: &str) -> Source {
         match self {
@@ -77,7 +77,8 @@ impl Mode {
         }
     }
 
-    /// Returns the text of an exit with `code`. WASI 0.2 keeps no number.
+    /// Returns the text of an exit with `code`. A component exits with 1 for every failure,
+    /// because WASI 0.2 has no exit codes.
     #[must_use]
     pub fn exit_words(self, code: u8) -> String {
         match self {
@@ -95,7 +96,7 @@ impl Mode {
         }
     }
 
-    /// Returns a program that runs in this mode, which must not be the mode of components.
+    /// Returns a native plugin on the wire of this mode. The mode must not be `Component`.
     #[must_use]
     pub fn command(self, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Source {
         let wire = match self {

@@ -1,4 +1,4 @@
-//! Test programs that are the guard of their own plugins.
+//! Support for test programs that act as the guard of their own plugins.
 
 use std::env;
 use std::process::ExitCode;

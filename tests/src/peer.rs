@@ -1,4 +1,4 @@
-//! Peers on the gRPC wire, written on tonic from the schema. They share no code with the
+//! Peers on the gRPC wire, implemented with tonic from the schema. They share no code with the
 //! host and the SDK, and behave on the wire as the reference does.
 
 pub mod host;

@@ -1,11 +1,11 @@
-//! What this process holds and which processes run, from `/proc`.
+//! Reads from `/proc` which processes run, and what this process holds.
 
 use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// Counts of what a plugin could leave.
+/// Numbers of resources of this process that a plugin could leak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holdings {
     /// Open descriptors.
@@ -71,7 +71,7 @@ pub fn children_of(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Returns whether a process runs, so is no zombie.
+/// Returns whether a process exists and is not a zombie.
 #[must_use]
 pub fn is_running(pid: u32) -> bool {
     field_after_name(pid, 0).is_some_and(|state| state != "Z" && state != "X")

@@ -1,4 +1,4 @@
-//! A fake CIPD service, which fails as its test demands.
+//! A fake CIPD service, whose answers and failures a test chooses.
 //!
 //! Implements HTTP itself, because a server library would not send malformed responses.
 

@@ -90,7 +90,7 @@ in_every_mode! {
     }
 
     async fn a_late_verdict_does_not_settle_a_newer_check_of_the_pin(mode: Mode) {
-        let plugin = host().plugin(mode.fixture("replay"));
+        let plugin = host().plugin(mode.fixture("repeated-denial"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         plugin.clear_cache();
         // The plugin sends a denial with the old ID first.
@@ -143,7 +143,7 @@ in_every_mode! {
     }
 
     async fn a_cancelled_wait_does_not_affect_other_waiters(mode: Mode) {
-        let plugin = host().plugin(mode.fixture("late"));
+        let plugin = host().plugin(mode.fixture("late-verdicts"));
         let promise = plugin.check_admission(&pin("a"));
         for _ in 0..MANY {
             let answer = tokio::time::timeout(Duration::ZERO, promise.wait()).await;

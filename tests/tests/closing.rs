@@ -1,4 +1,4 @@
-//! Close, in every state of a plugin.
+//! Closes a plugin in every state.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ const MANY: usize = 100_000;
 /// Longer than the host waits for a plugin, and than a test runs.
 const VERY_LONG: Duration = Duration::from_secs(1_000_000);
 
-/// A grace that a stuck plugin uses up.
+/// A short grace, for plugins that do not exit by themselves.
 const BRIEF: Duration = Duration::from_millis(50);
 
-/// Arguments that make the fixture stuck before it connects, and the line that it logs then.
+/// Modes in which the fixture hangs before it connects, and the line that it logs then.
 const STUCK_LAUNCHING: [(&str, &str); 2] = [
     ("stubborn-silent", "the fixture has started"),
     ("stubborn-greeted", "the fixture has read hello"),
@@ -120,7 +120,7 @@ in_every_mode! {
 
     async fn a_close_ends_the_plugin_at_any_moment_of_its_launch(mode: Mode) {
         let host = host();
-        // This compiles the component, so each moment below is a moment of the start.
+        // Compiles the component, so that the launches below only start it.
         running(&host, mode, "").await;
         for turns in 0..100 {
             let plugin = host.plugin(mode.fixture(""));
@@ -185,8 +185,8 @@ in_every_mode! {
             assert_eq!(error.kind(), ErrorKind::Version);
             plugin
         };
-        // This compiles the component. A broken plugin starts its own grace, which must not end
-        // first either.
+        // The first plugin only makes the host compile the component. The grace that a broken
+        // plugin gets without a close must not end before the grace of the close either.
         broken().await.close(Duration::ZERO).await;
         let exit = within_a_grace(mode, async || broken().await.close(BRIEF).await).await;
         assert_eq!(exit, Exit::KilledByHost);
@@ -228,17 +228,17 @@ in_every_mode! {
 
     async fn a_close_that_nothing_awaits_is_graceful(mode: Mode) {
         let lines = Lines::collect();
-        let name = format!("nobody-waits-{mode:?}");
-        let fixture = Named::new(mode, &name, "farewell");
+        let name = format!("not-awaited-{mode:?}");
+        let fixture = Named::new(mode, &name, "log-after-stdin");
         let plugin = host().plugin(fixture.source.clone());
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         plugin.start_close(GRACE);
-        lines.wait_for(&name, "said after the end of stdin").await;
+        lines.wait_for(&name, "logged after the end of stdin").await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
     async fn output_during_a_close_changes_nothing(mode: Mode) {
-        let (plugin, promise) = running(&host(), mode, "rude").await;
+        let (plugin, promise) = running(&host(), mode, "verdicts-after-stdin").await;
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         assert_eq!(plugin.state(), PluginState::Closed);
         assert_aborted(&[promise, plugin.check_admission(&pin("later"))]).await;
@@ -246,8 +246,8 @@ in_every_mode! {
 
     async fn a_close_aborts_a_hundred_thousand_pending_checks(mode: Mode) {
         for (argument, grace, exit) in [
-            ("mute", GRACE, Exit::Success),
-            ("deaf", Duration::ZERO, Exit::KilledByHost),
+            ("never-answer", GRACE, Exit::Success),
+            ("never-read", Duration::ZERO, Exit::KilledByHost),
         ] {
             let (plugin, _) = running(&host(), mode, argument).await;
             let pending = check_many(&plugin, MANY);
@@ -291,7 +291,7 @@ in_every_mode! {
             .build()
             .expect("a runtime");
         let host = Host::new(HostOptions::new(runtime.handle().clone()));
-        let (plugin, promise) = running(&host, mode, "mute").await;
+        let (plugin, promise) = running(&host, mode, "never-answer").await;
         runtime.shutdown_background();
         assert_eq!(error_of(&promise).await.kind(), ErrorKind::Aborted);
         assert_eq!(plugin.close(GRACE).await, Exit::KilledByHost);

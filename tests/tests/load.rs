@@ -21,7 +21,7 @@ in_every_mode! {
     }
 
     async fn a_check_beyond_a_million_pending_ones_fails_at_once(mode: Mode) {
-        let plugin = host().plugin(mode.fixture("deaf"));
+        let plugin = host().plugin(mode.fixture("never-read"));
         let first = plugin.check_admission(&pin("first"));
         for n in 1..1_000_000 {
             let _pending = plugin.check_admission(&pin(&n.to_string()));

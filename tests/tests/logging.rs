@@ -88,16 +88,16 @@ in_every_mode! {
     async fn lines_are_logged_before_the_plugin_connects(mode: Mode) {
         let logged = Logged::new(mode, "early", "log-first");
         logged.plugin.check_admission(&pin("a")).wait().await.expect("admitted");
-        logged.assert_logged_once(Level::INFO, "said before list_admissions");
+        logged.assert_logged_once(Level::INFO, "logged before list_admissions");
         logged.assert_logged_once(Level::DEBUG, "using deployment admission plugin");
         logged.plugin.close(GRACE).await;
     }
 
     async fn lines_are_logged_until_the_plugin_exits(mode: Mode) {
-        let logged = Logged::new(mode, "late", "farewell");
+        let logged = Logged::new(mode, "late", "log-after-stdin");
         logged.plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         logged.plugin.close(GRACE).await;
-        logged.assert_logged_once(Level::INFO, "said after the end of stdin");
+        logged.assert_logged_once(Level::INFO, "logged after the end of stdin");
     }
 
     async fn stderr_is_logged_line_by_line(mode: Mode) {
@@ -152,7 +152,7 @@ in_every_mode! {
         lines.wait_for(&name, "the fixture was asked to finish").await;
     }
 
-    async fn a_plugin_is_started_once_whatever_is_checked_later(mode: Mode) {
+    async fn a_plugin_that_failed_to_start_is_not_started_again(mode: Mode) {
         let logged = Logged::new(mode, "once", "exit-3");
         for n in 0..20 {
             error_of(&logged.plugin.check_admission(&pin(&format!("a/{n}")))).await;

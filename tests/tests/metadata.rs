@@ -28,8 +28,8 @@ async fn texts_of(promises: &[Promise]) -> Vec<String> {
     texts
 }
 
-fn check_many<const N: usize>(plugin: &Plugin, order: &str) -> [Promise; N] {
-    std::array::from_fn(|n| plugin.check_admission(&pin(&format!("{order}/{n}"))))
+fn check_many<const N: usize>(plugin: &Plugin, package: &str) -> [Promise; N] {
+    std::array::from_fn(|n| plugin.check_admission(&pin(&format!("{package}/{n}"))))
 }
 
 in_every_mode! {
@@ -78,8 +78,8 @@ in_every_mode! {
     async fn pages_have_the_requested_size(mode: Mode) {
         let repository = Scripted::at_once(15, 1);
         let plugin = host_with(repository.clone()).plugin(mode.fixture("page-sizes"));
-        for (order, sizes) in [("a/7", "7 7 1"), ("a/15", "15"), ("a/0", "15")] {
-            let seen = error_of(&plugin.check_admission(&pin(order))).await;
+        for (package, sizes) in [("a/7", "7 7 1"), ("a/15", "15"), ("a/0", "15")] {
+            let seen = error_of(&plugin.check_admission(&pin(package))).await;
             assert_eq!(seen.to_string(), sizes);
         }
         assert_eq!(repository.calls(), 3);
@@ -127,7 +127,7 @@ in_every_mode! {
 
     async fn large_replies_wait_until_the_plugin_reads(mode: Mode) {
         let repository = Scripted::at_once(6, LARGE);
-        let plugin = host_with(repository.clone()).plugin(mode.fixture("eager"));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture("eight-calls"));
         // 24 MiB; 16 MiB of unwritten replies would break the plugin.
         let seen = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(seen.to_string(), "6 6 6 6 6 6 6 6");
@@ -139,7 +139,7 @@ in_every_mode! {
 in_every_stdio_mode! {
     async fn the_rest_of_a_cut_page_is_dropped_with_its_check(mode: Mode) {
         let repository = Scripted::at_once(10, 1);
-        let plugin = host_with(repository.clone()).plugin(mode.fixture("heir"));
+        let plugin = host_with(repository.clone()).plugin(mode.fixture("continue-listing"));
         let first = error_of(&plugin.check_admission(&pin("a"))).await;
         let second = error_of(&plugin.check_admission(&pin("b"))).await;
         assert_eq!([first.to_string(), second.to_string()], [keys(7), keys(10)]);
@@ -154,8 +154,8 @@ in_every_stdio_mode! {
         let promises = check_many::<20>(&plugin, "ask");
         // The plugin sends in order: its calls arrive before the first verdict, and are handled
         // before the second.
-        for order in ["allow/first", "allow/second"] {
-            plugin.check_admission(&pin(order)).wait().await.expect("admitted");
+        for package in ["allow/first", "allow/second"] {
+            plugin.check_admission(&pin(package)).wait().await.expect("admitted");
         }
         assert_eq!(repository.under_way(), 1);
         repository.open();

@@ -9,9 +9,9 @@ use conformance::modes::native;
 use conformance::{GRACE, Mode, Plugin, error_of, eventually, guarded, host, pin, process};
 use tempfile::TempDir;
 
-async fn denial(command: NativeCommand, order: &str) -> String {
+async fn denial(command: NativeCommand, package: &str) -> String {
     let plugin = host().plugin(command);
-    let error = error_of(&plugin.check_admission(&pin(order))).await;
+    let error = error_of(&plugin.check_admission(&pin(package))).await;
     plugin.close(GRACE).await;
     error.to_string()
 }

@@ -13,9 +13,9 @@ use futures_util::future::join_all;
 /// Several batches, and more than one pipe holds.
 const MANY: usize = 1_000;
 
-fn check_many(plugin: &Plugin, order: &str) -> Vec<Promise> {
+fn check_many(plugin: &Plugin, package: &str) -> Vec<Promise> {
     (0..MANY)
-        .map(|n| plugin.check_admission(&pin(&format!("{order}/{n}"))))
+        .map(|n| plugin.check_admission(&pin(&format!("{package}/{n}"))))
         .collect()
 }
 

@@ -8,18 +8,18 @@ use conformance::modes::fixture_component;
 use conformance::named::Named;
 use conformance::{GRACE, Mode, Plugin, PluginState, error_of, eventually, guarded, host, pin};
 
-async fn denial(order: &str) -> String {
+async fn denial(package: &str) -> String {
     let plugin = host().plugin(fixture_component(""));
-    let error = error_of(&plugin.check_admission(&pin(order))).await;
+    let error = error_of(&plugin.check_admission(&pin(package))).await;
     assert_eq!(error.code(), Some(Code::FAILED_PRECONDITION), "{error}");
     plugin.close(GRACE).await;
     error.to_string()
 }
 
-/// Returns the kind and the text of the error when a component executes `order`.
-async fn end_of(component: Component, order: &str) -> (ErrorKind, String) {
+/// Returns the kind and the text of the error when a component judges `package`.
+async fn end_of(component: Component, package: &str) -> (ErrorKind, String) {
     let plugin = host().plugin(component);
-    let error = error_of(&plugin.check_admission(&pin(order))).await;
+    let error = error_of(&plugin.check_admission(&pin(package))).await;
     plugin.close(GRACE).await;
     (error.kind(), error.to_string())
 }

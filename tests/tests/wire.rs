@@ -30,7 +30,7 @@ async fn all_admitted(promises: &[Promise]) -> bool {
 
 in_every_mode! {
     async fn a_second_verdict_is_ignored_and_counted(mode: Mode) {
-        let plugin = host().plugin(mode.fixture("twice"));
+        let plugin = host().plugin(mode.fixture("two-verdicts"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.to_string(), "denied first");
         eventually(|| plugin.ignored_input().verdicts == 1).await;
@@ -39,7 +39,7 @@ in_every_mode! {
     }
 
     async fn a_verdict_on_an_unknown_check_is_ignored_and_counted(mode: Mode) {
-        let plugin = host().plugin(mode.fixture("stray"));
+        let plugin = host().plugin(mode.fixture("unknown-verdict"));
         plugin.check_admission(&pin("a")).wait().await.expect("admitted");
         assert_eq!(plugin.ignored_input().verdicts, 1);
         plugin.close(GRACE).await;
@@ -51,16 +51,16 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn a_check_that_times_out_leaves_flight_and_its_verdict_is_ignored(mode: Mode) {
+    async fn a_check_that_times_out_is_not_in_flight_and_its_verdict_is_ignored(mode: Mode) {
         let options = PluginOptions::default()
             .check_timeout(Duration::from_millis(100))
             .max_in_flight(1);
-        let plugin = host().plugin_with_options(mode.fixture("late"), options);
+        let plugin = host().plugin_with_options(mode.fixture("late-verdicts"), options);
         let (first, second) = (pin("a"), pin("b"));
         let late = error_of(&plugin.check_admission(&first)).await;
         assert_eq!(late.kind(), ErrorKind::Timeout);
         assert_eq!(late.to_string(), "the admission plugin did not answer within 0.1s");
-        // On the second admission the fixture answers the first.
+        // On the second admission the fixture admits the first.
         let next = error_of(&plugin.check_admission(&second)).await;
         assert_eq!(next.kind(), ErrorKind::Timeout);
         eventually(|| plugin.ignored_input().verdicts == 1).await;
@@ -70,7 +70,7 @@ in_every_mode! {
 
     async fn unwritten_checks_time_out_too(mode: Mode) {
         let options = PluginOptions::default().check_timeout(Duration::from_millis(200));
-        let plugin = host().plugin_with_options(mode.fixture("deaf"), options);
+        let plugin = host().plugin_with_options(mode.fixture("never-read"), options);
         for promise in check_many(&plugin, 20_000) {
             assert_eq!(error_of(&promise).await.kind(), ErrorKind::Timeout);
         }
@@ -94,7 +94,7 @@ in_every_mode! {
 
     async fn at_most_eight_metadata_calls_of_a_plugin_run_at_a_time(mode: Mode) {
         let stuck = Stuck::default();
-        let plugin = host_with(stuck.clone()).plugin(mode.fixture("greedy"));
+        let plugin = host_with(stuck.clone()).plugin(mode.fixture("fifty-calls"));
         let waiting = plugin.check_admission(&pin("a"));
         eventually(|| stuck.under_way() >= 8).await;
         // In frames, all its calls arrive before this verdict, and none has ended.
@@ -118,7 +118,7 @@ in_every_mode! {
 
 in_every_stdio_mode! {
     async fn text_on_stdout_is_quoted_in_the_error(mode: Mode) {
-        let plugin = host().plugin(mode.fixture("banner"));
+        let plugin = host().plugin(mode.fixture("text-on-stdout"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         // "s" reads as a length of 115, more than the line has.
         assert_eq!(error.kind(), ErrorKind::Stall);
@@ -129,7 +129,7 @@ in_every_stdio_mode! {
     }
 
     async fn an_exit_inside_a_frame_quotes_the_frame(mode: Mode) {
-        let plugin = host().plugin(mode.fixture("torn"));
+        let plugin = host().plugin(mode.fixture("exit-inside-frame"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(
             error.to_string(),
@@ -142,7 +142,7 @@ in_every_stdio_mode! {
     }
 
     async fn an_incomplete_frame_breaks_the_plugin_after_its_timeout(mode: Mode) {
-        let plugin = host().plugin(mode.fixture("half"));
+        let plugin = host().plugin(mode.fixture("half-frame"));
         let error = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(error.kind(), ErrorKind::Stall);
         assert_eq!(
@@ -170,7 +170,7 @@ in_every_stdio_mode! {
     async fn a_plugin_that_calls_and_never_reads_is_broken(mode: Mode) {
         let pin = pin("allow/a");
         let repository = Counted::with_entries(&pin, 1);
-        let plugin = host_with(repository).plugin(mode.fixture("hungry"));
+        let plugin = host_with(repository).plugin(mode.fixture("call-without-reading"));
         let error = error_of(&plugin.check_admission(&pin)).await;
         assert_eq!(error.kind(), ErrorKind::Resource);
         plugin.close(Duration::ZERO).await;

@@ -52,7 +52,7 @@ over_both_wires! {
             "code/5",
             "code/12345",
             "code/-7",
-            "no-such-order",
+            "no-such-action",
         ];
         for policy in PolicyKind::BOTH {
             let outcomes = both(&host(), (policy, wire), "conformance-fixture", &pins(&packages)).await;
@@ -118,7 +118,7 @@ over_both_wires! {
     }
 
     async fn a_plugin_may_request_metadata_of_other_packages(wire: Wire) {
-        let fixture = [native("conformance-fixture").into(), "eager".into()];
+        let fixture = [native("conformance-fixture").into(), "eight-calls".into()];
         let repository = Scripted::new(|_, request| {
             let count = request.package.strip_prefix("packages/").unwrap();
             Ok(MetadataPage::new(entries(count.parse().unwrap(), 1), ""))
@@ -170,8 +170,8 @@ over_both_wires! {
         for policy in PolicyKind::BOTH {
             let plugin = host().plugin(policy.forwarded(wire, "conformance-fixture", &[]));
             let asked = (0..10_000).map(|n| {
-                let order = if n % 3 == 0 { "deny" } else { "allow" };
-                let package = format!("{order}/{n}");
+                let action = if n % 3 == 0 { "deny" } else { "allow" };
+                let package = format!("{action}/{n}");
                 let check = plugin.check_admission(&pin(&package));
                 (package, check)
             });

@@ -96,12 +96,12 @@ async fn the_example_policy_has_the_same_verdicts_by_every_route() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verdicts_are_the_same_by_every_route() {
     guarded(async {
-        let orders = [
+        let actions = [
             "allow",
             "deny/x",
             "detail",
             "service",
-            "no-such-order",
+            "no-such-action",
             "visit-all/7",
             "visit-all/0",
             "visit-all/-1",
@@ -110,16 +110,16 @@ async fn verdicts_are_the_same_by_every_route() {
             "metadata",
         ];
         let codes = (-1..=17).chain([12345, i32::MIN, i32::MAX]);
-        let packages = orders.map(str::to_owned).into_iter();
+        let packages = actions.map(str::to_owned).into_iter();
         let packages = packages.chain(codes.map(|code| format!("code/{code}")));
         // One in eight of these requests metadata, and half of those have some.
         let packages = packages.chain((0..200).map(|n| format!("hash/{n}")));
         let pins: Vec<Pin> = packages.map(|package| pin(&package)).collect();
         let mut metadata = MemoryRepository::new();
-        for pin in pins.iter().skip(orders.len()).step_by(2) {
+        for pin in pins.iter().skip(actions.len()).step_by(2) {
             metadata.insert(pin, (0..3).map(entry).collect());
         }
-        for package in orders {
+        for package in actions {
             metadata.insert(&pin(package), (0..30).map(entry).collect());
         }
         let options = options()
@@ -203,7 +203,7 @@ async fn errors_of_the_repository_are_the_same_by_every_route() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_pages_of_the_repository_have_the_same_outcome_by_every_route() {
     guarded(async {
-        let orders = [
+        let actions = [
             "visit-all/20",
             "visit-all/7",
             "visit-all/0",
@@ -228,7 +228,7 @@ async fn odd_pages_of_the_repository_have_the_same_outcome_by_every_route() {
             };
             Ok(page)
         });
-        let pins = orders.map(pin);
+        let pins = actions.map(pin);
         let outcomes =
             outcomes_by_every_route(&host_with(repository), "conformance-fixture", &pins).await;
         let codes = outcomes
@@ -312,7 +312,7 @@ async fn failures_differ_by_route_only_where_a_component_differs() {
     ];
     guarded(async {
         let host = host();
-        for (orders, native, component) in &cases {
+        for (actions, native, component) in &cases {
             for route in ROUTES {
                 let expected = match route {
                     Route::Native(_) | Route::Forwarded(PolicyKind::Command, _) => native,
@@ -332,11 +332,11 @@ async fn failures_differ_by_route_only_where_a_component_differs() {
                 };
                 let plugin = host.plugin_with_options(source, plugin_options);
                 let mut outcomes = Vec::new();
-                for order in orders {
-                    outcomes.push(outcome(&plugin.check_admission(&pin(order))).await);
+                for action in actions {
+                    outcomes.push(outcome(&plugin.check_admission(&pin(action))).await);
                 }
                 plugin.close(GRACE).await;
-                assert_eq!(outcomes, expected, "{orders:?} by {route:?}");
+                assert_eq!(outcomes, expected, "{actions:?} by {route:?}");
             }
         }
     })

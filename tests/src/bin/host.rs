@@ -1,6 +1,6 @@
 //! A host in a process of its own, for tests to send signals to: `host guarded PLUGIN...`
-//! or `host unguarded PLUGIN...`. It says what the plugin answers to one question before
-//! SIGINT and to another one after, and how the plugin has ended.
+//! or `host unguarded PLUGIN...`. It prints the outcome of a check before SIGINT, the outcome
+//! of another check after SIGINT, and how the plugin exited.
 #![allow(clippy::print_stdout, reason = "tests read it")]
 
 use std::ffi::OsString;
@@ -35,14 +35,14 @@ async fn serve(mode: Mode, plugin: Vec<OsString>) {
     let mut interrupted = signal(SignalKind::interrupt()).expect("a signal to listen to");
     let host = own_guard::host(mode, HostOptions::new(Handle::current()));
     let plugin = host.plugin(NativeCommand::new(plugin));
-    say(&plugin, "allow/before").await;
+    print_outcome(&plugin, "allow/before").await;
     interrupted.recv().await;
-    say(&plugin, "allow/after").await;
+    print_outcome(&plugin, "allow/after").await;
     println!("{}", plugin.close(GRACE).await);
 }
 
-async fn say(plugin: &Plugin, question: &str) {
-    match plugin.check_admission(&pin(question)).wait().await {
+async fn print_outcome(plugin: &Plugin, package: &str) {
+    match plugin.check_admission(&pin(package)).wait().await {
         Ok(()) => println!("admitted"),
         Err(error) => println!("{error}"),
     }

@@ -1,5 +1,5 @@
-//! A plugin built with the SDK, whose argument selects how it runs, and whose handler does
-//! what the package name says.
+//! A plugin built with the SDK. The argument selects how it runs, and the package name selects
+//! what its handler does.
 
 use std::future::pending;
 use std::io::{self, Read as _};

@@ -69,7 +69,7 @@ pub type Listing = BoxFuture<'static, Result<ListMetadataResponse, Status>>;
 /// The plugins by their tickets.
 type Plugins = Arc<Mutex<HashMap<String, Arc<PluginState>>>>;
 
-/// What the services share with the test of one plugin.
+/// State of one plugin that the services share with its test.
 struct PluginState {
     events: mpsc::Sender<Event>,
     /// Taken by the first ListAdmissions.

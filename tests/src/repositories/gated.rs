@@ -44,7 +44,7 @@ impl<R: Repository> Repository for Gated<R> {
         let under_way = UnderWay::new(&self.under_way);
         Box::pin(async move {
             let _under_way = under_way;
-            // The gate opens with an error: the semaphore is closed.
+            // An error means that the gate is open: opening it closes the semaphore.
             let _ = self.gate.acquire().await;
             self.repository.list_metadata(request).await
         })

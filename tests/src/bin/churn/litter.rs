@@ -19,8 +19,8 @@ const BECOME: &str = r#"exec "$1""#;
 /// Number of lines that a plugin has written once it has forked and daemonised.
 pub(crate) const LINES: usize = 2;
 
-/// Returns the fixture for a mode. It leaves the processes that a close must end in that mode:
-/// a component has none, and a plugin without a guard may leave no daemon.
+/// Returns the fixture for a mode. It leaves only processes that a close ends in that mode: a
+/// component starts none, and a plugin without a guard starts no daemon.
 pub(crate) fn fixture(mode: Mode, liveness: &LivenessPipe) -> Source {
     let commands: &[&str] = match mode {
         Mode::Component => return mode.fixture(""),

@@ -25,7 +25,7 @@ pub(crate) fn run(mode: &str) -> anyhow::Result<()> {
         "BLOCK_ALL_BUT_FIRST" => Mode::BlockAllButFirst,
         "VISIT_METADATA_ALL" => Mode::VisitMetadataAll,
         "VISIT_METADATA_ONE" => Mode::VisitMetadataOne,
-        "NOT_CONNECTING" => return not_connecting(),
+        "NOT_CONNECTING" => return wait_without_connecting(),
         "CRASHING_WHEN_CONNECTING" => exit(CRASH),
         other => bail!("an admission plugin has no mode {other}"),
     };
@@ -33,7 +33,7 @@ pub(crate) fn run(mode: &str) -> anyhow::Result<()> {
     Ok(run_plugin("modes", Plugin { mode, requests })?)
 }
 
-fn not_connecting() -> anyhow::Result<()> {
+fn wait_without_connecting() -> anyhow::Result<()> {
     io::copy(&mut io::stdin(), &mut io::sink()).context("cannot read stdin")?;
     Ok(())
 }

@@ -20,7 +20,7 @@ use tonic::transport::Endpoint;
 
 use crate::CRASH;
 
-/// How long a stuck plugin lives on after the end of stdin.
+/// How long a stuck plugin keeps running after the end of stdin.
 const STUCK: Duration = Duration::from_secs(30);
 
 /// How long after its call a plugin crashes.
@@ -50,12 +50,12 @@ async fn call_host(mode: &str) -> anyhow::Result<()> {
         admission_id: mode.to_owned(),
         status: Some(Status::default()),
     };
-    // The host may stop before it replies. The mode goes on.
+    // Not an error if it fails: the host may stop before it replies.
     let _ = admissions.resolve_admission(verdict).await;
     match mode {
-        "WAIT" => end_of_stdin().await?,
+        "WAIT" => wait_for_end_of_stdin().await?,
         "STUCK_IN_TERMINATION" => {
-            end_of_stdin().await?;
+            wait_for_end_of_stdin().await?;
             sleep(STUCK).await;
         }
         "CRASHING_AFTER_RPC" => {
@@ -73,7 +73,7 @@ async fn call_host(mode: &str) -> anyhow::Result<()> {
                 .await?;
             }
         }
-        numbered if numbered.starts_with("NUM_") => end_of_stdin().await?,
+        numbered if numbered.starts_with("NUM_") => wait_for_end_of_stdin().await?,
         other => bail!("a basic plugin has no mode {other}"),
     }
     Ok(())
@@ -89,7 +89,7 @@ fn read_handshake() -> anyhow::Result<(u64, AsciiMetadataValue)> {
     Ok((port, ticket.parse()?))
 }
 
-async fn end_of_stdin() -> anyhow::Result<()> {
+async fn wait_for_end_of_stdin() -> anyhow::Result<()> {
     spawn_blocking(|| io::copy(&mut io::stdin().lock(), &mut io::sink())).await??;
     Ok(())
 }

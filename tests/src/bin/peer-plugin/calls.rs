@@ -15,13 +15,13 @@ use tonic::{Request, Response, Status};
 
 use crate::wire::{Wire, drain, list_request, with_tickets};
 
-/// Concurrent calls in the modes that make many.
+/// Number of concurrent calls in the modes that make many calls.
 const MANY: usize = 10_000;
 
 /// Unauthenticated connections that the mode `unauthenticated` opens.
 const UNAUTHENTICATED: usize = 200;
 
-/// Returns `None` if there is no such mode.
+/// Runs the mode `argument`. Returns `None` if there is no such mode.
 pub(crate) fn run(argument: &str) -> Option<ExitCode> {
     match argument {
         "tickets" => Wire::new().connect_and(deny_with(tickets)),
@@ -204,7 +204,7 @@ fn many_logs() {
     });
 }
 
-/// Sends many verdicts on unknown checks concurrently, then the one it was asked for.
+/// Sends many verdicts on unknown checks concurrently, and then the verdict on the admission.
 fn many_verdicts() {
     Wire::new().connect_and(|wire, admission| {
         let calls = (0..MANY).map(|number| {

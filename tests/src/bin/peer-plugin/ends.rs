@@ -1,4 +1,4 @@
-//! Plugins that follow the protocol and exit, hang or answer late.
+//! Plugins that follow the protocol, and exit, hang or send late verdicts.
 
 use std::process::ExitCode;
 use std::thread;
@@ -9,7 +9,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use crate::wire::{Handshake, Wire, drain};
 
-/// Returns `None` if there is no such mode.
+/// Runs the mode `argument`. Returns `None` if there is no such mode.
 pub(crate) fn run(argument: &str) -> Option<ExitCode> {
     match argument {
         "exit-0" => {}

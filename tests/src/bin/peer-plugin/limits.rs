@@ -30,7 +30,7 @@ const CONNECTIONS: usize = 64;
 /// Calls in one write of the busy connection.
 const CALLS_PER_WRITE: u32 = 1_000;
 
-/// Returns `None` if there is no such mode.
+/// Runs the mode `argument`. Returns `None` if there is no such mode.
 pub(crate) fn run(argument: &str) -> Option<ExitCode> {
     match argument {
         "second-message" => Wire::new().connect_and(deny_with(second_message)),
@@ -60,8 +60,8 @@ fn second_message(wire: &mut Wire, _: &Admission) -> String {
     outcomes.join("; ")
 }
 
-/// Starts as many long calls as the host accepts and completes none. Reports how a short
-/// call ends then, and after the long ones are cancelled.
+/// Starts as many long calls as the host accepts, and completes none. Reports how a short call
+/// ends meanwhile, and how one ends after the long calls are cancelled.
 fn long_calls(wire: &mut Wire, _: &Admission) -> String {
     let line = longest_line();
     let channel = wire.channel();
@@ -82,14 +82,14 @@ fn long_calls(wire: &mut Wire, _: &Admission) -> String {
     format!("{:?} {}; OK", refused.code(), refused.message())
 }
 
-/// Opens as many connections as the host accepts. Reports how a call on a further one ends
-/// then, and after another one is closed.
+/// Opens as many connections as the host accepts. Reports how a call on a further connection
+/// ends, and how one ends after a connection is closed.
 fn many_connections(wire: &mut Wire, _: &Admission) -> String {
     let log = |channel: &Channel| {
         let request = wire.handshake.request(LogRequest::default());
         wire.block_on(HostClient::new(channel.clone()).log(request))
     };
-    // `wire` has one.
+    // `wire` has one connection already.
     let mut channels: Vec<_> = (1..CONNECTIONS).map(|_| wire.channel()).collect();
     for channel in &channels {
         log(channel).expect("within the limit");
@@ -97,13 +97,13 @@ fn many_connections(wire: &mut Wire, _: &Admission) -> String {
     let further = wire.channel();
     let refused = outcome(log(&further));
     channels.pop();
-    // The host counts the closed connection until it notices.
+    // The host counts the closed connection until it detects the close.
     while log(&further).is_err() {}
     format!("{refused}; OK")
 }
 
-/// Sends calls without a pause on an unauthenticated connection, reads nothing from it, and
-/// opens so many others that it must be replaced. Reports when the host has closed it.
+/// Sends calls without a pause on an unauthenticated connection, and reads nothing from it.
+/// Opens so many others that the host must close it to make room. Reports when that happens.
 fn busy_connection(wire: &mut Wire, _: &Admission) -> String {
     let connect = || {
         let port = wire.handshake.port;

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::wire::{self, Handshake};
 
-/// The clients that judge a check.
+/// The handshake and the clients that the task of a check needs.
 #[derive(Clone)]
 struct Judge {
     handshake: Arc<Handshake>,
@@ -43,7 +43,7 @@ async fn serve() -> ExitCode {
     let mut admissions = judge.admissions.clone();
     let mut stream = match admissions.list_admissions(request).await {
         Ok(stream) => stream.into_inner(),
-        Err(status) => return ended(&status),
+        Err(status) => return exit_code(&status),
     };
     loop {
         match stream.message().await {
@@ -52,13 +52,14 @@ async fn serve() -> ExitCode {
                 tokio::task::spawn(judge.judge(admission));
             }
             Ok(None) => return ExitCode::SUCCESS,
-            Err(status) => return ended(&status),
+            Err(status) => return exit_code(&status),
         }
     }
 }
 
-/// Exits as the reference's plugins do: four codes are a clean end of the stream.
-fn ended(status: &Status) -> ExitCode {
+/// Returns the exit status that a plugin of the reference has: four codes are a clean end of
+/// the stream.
+fn exit_code(status: &Status) -> ExitCode {
     match status.code() {
         Code::Ok | Code::Aborted | Code::Cancelled | Code::Unavailable => ExitCode::SUCCESS,
         _ => {
@@ -120,7 +121,7 @@ impl Judge {
         }
     }
 
-    /// Lists all pages.
+    /// Fetches all pages of metadata, and returns the keys.
     async fn keys(&mut self, admission: &Admission) -> Result<Vec<String>, Status> {
         let mut request = wire::list_request(admission);
         let mut keys = Vec::new();

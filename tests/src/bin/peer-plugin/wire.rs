@@ -1,4 +1,4 @@
-//! The gRPC wire, written on tonic alone.
+//! The gRPC wire, implemented with tonic only.
 
 use std::future::Future;
 use std::io::{self, BufRead as _, Read as _};
@@ -139,7 +139,7 @@ impl Wire {
         next.ok_or_else(|| Status::ok("the end"))
     }
 
-    /// Cancels the stream, and nothing else.
+    /// Cancels the stream, and keeps the connection.
     pub(crate) fn cancel_stream(&mut self) {
         self.stream = None;
     }

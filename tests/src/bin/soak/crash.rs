@@ -1,4 +1,4 @@
-//! The time until waiters learn of a crash.
+//! Measures the time from a crash to the end of a pending check.
 
 use std::time::{Duration, Instant};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use conformance::process::Holdings;
 
-/// More memory than this above the first half of the run counts as growth: an allocator keeps
-/// the memory of the peak.
+/// Memory that may be added after the first half of the run and is not growth, because an
+/// allocator keeps the memory of the peak.
 const SLACK_KIB: u64 = 48 << 10;
 
 /// A sample of this process while no plugin runs.

@@ -29,9 +29,9 @@ pub(crate) struct Ledger {
 const EXAMPLES: usize = 5;
 
 impl Ledger {
-    /// Adds the outcome of a check. `mortal` means that its plugin may end before the check
+    /// Adds the outcome of a check. `may_end` is true if its plugin may end before the check
     /// gets its verdict.
-    pub(crate) fn add(&mut self, pin: &Pin, result: Result<(), CheckError>, mortal: bool) {
+    pub(crate) fn add(&mut self, pin: &Pin, result: Result<(), CheckError>, may_end: bool) {
         self.checks += 1;
         let package = pin.package();
         let expected = match package.starts_with("die/") {
@@ -45,7 +45,7 @@ impl Ledger {
             {
                 self.verdicts += 1;
             }
-            (Err(error), _) if mortal && is_end(error.kind()) => self.failures += 1,
+            (Err(error), _) if may_end && is_end(error.kind()) => self.failures += 1,
             _ => {
                 self.wrong += 1;
                 if self.examples.len() < EXAMPLES {

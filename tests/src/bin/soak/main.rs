@@ -28,8 +28,8 @@ use crate::crash::Delays;
 use crate::growth::Sample;
 use crate::ledger::Ledger;
 
-/// Parts of the run. The process must not hold more after the last part than after those of
-/// the first half.
+/// Parts of the run. After the last part, the process must not have more memory, threads or
+/// descriptors than after the parts of the first half.
 const PARTS: u32 = 8;
 
 /// Crashes that are measured after each part, with and without a grandchild.
@@ -57,7 +57,8 @@ impl Repository for AlwaysOne {
     }
 }
 
-/// One mode. It has its own random numbers, so that a seed repeats the same plugins.
+/// The plugins of one mode, one after the other. Each lane has its own random numbers, so that
+/// a seed repeats the same plugins.
 struct Lane {
     host: Host,
     mode: Mode,
@@ -129,7 +130,7 @@ async fn soak(arguments: &Arguments) -> ExitCode {
     for ((what, ..), delays) in &mut delays {
         if let Some((median, longest)) = delays.summary() {
             println!(
-                "waiters learned of {what} after {median:.1?} (median), {longest:.1?} (longest)"
+                "time from {what} to the error of the check: {median:.1?} (median), {longest:.1?} (longest)"
             );
         }
     }

@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Fewest and most checks of one plugin: enough for several batches, so that a plugin that
-/// crashes near the end has answered most of them.
+/// crashes near the end has sent most verdicts.
 const FEWEST: usize = 1_000;
 const MOST: usize = 5_000;
 
@@ -28,7 +28,7 @@ enum Ending {
     ClosedEarly(usize),
     /// Its handle is dropped after this many outcomes.
     Dropped(usize),
-    /// It crashes in this way at the check of this number, among all others.
+    /// It crashes in this way at the check with this number. All checks are requested at once.
     Dies(usize, &'static str),
     /// It crashes in this way at a check that is requested after this many outcomes.
     DiesAfter(usize, &'static str),
@@ -38,7 +38,7 @@ enum Ending {
 const DEATHS: [&str; 3] = ["exit", "abort", "kill"];
 
 impl Ending {
-    /// Chooses an ending of a plugin with `checks` checks that most of them precede.
+    /// Chooses how a plugin ends after most of its `checks` checks.
     fn choose(random: &mut StdRng, checks: usize) -> Self {
         let late = random.random_range(checks * 19 / 20..checks);
         let death = DEATHS[random.random_range(0..DEATHS.len())];
@@ -81,10 +81,10 @@ pub(crate) async fn run(
     let mut waiting: FuturesUnordered<_> = checks.into_iter().map(wait).collect();
     let mut plugin = Some(plugin);
     let mut answers = 0;
-    let mortal = !matches!(ending, Ending::Closed);
+    let may_end = !matches!(ending, Ending::Closed);
     let everything = async {
         while let Some((pin, result)) = waiting.next().await {
-            ledger.add(&pin, result, mortal);
+            ledger.add(&pin, result, may_end);
             answers += 1;
             if ending.answers() == Some(answers) {
                 waiting.extend(end_early(&mut plugin, ending, number).map(wait));
