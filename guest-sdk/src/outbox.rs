@@ -9,9 +9,13 @@ use admission_proto::frame;
 use admission_proto::wire::plugin::{ListAdmissionsRequest, LogRequest, ResolveAdmissionRequest};
 use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame::Frame};
 
-/// Queued log text from which on a handler that logs must wait, in bytes. Verdicts and metadata
-/// calls need no limit, because the host limits the checks in flight.
-const MAX_LOG_TEXT: usize = 1 << 20;
+/// Size of the queued log lines from which on a handler that logs must wait, in bytes. Verdicts
+/// and metadata calls need no limit, because the host limits the checks in flight.
+const MAX_LOG_SIZE: usize = 1 << 20;
+
+/// What a queued line takes besides its text, in bytes: its place in the queue and two short
+/// strings. It is counted so that empty lines are limited, too.
+const LINE_OVERHEAD: usize = size_of::<Outbound>() + 64;
 
 /// Most bytes that a frame adds to its message: a tag and a length.
 pub(crate) const ENVELOPE: usize = 5;
@@ -27,8 +31,8 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     queue: Vec<Outbound>,
-    /// Length of the queued log text, in bytes.
-    log_text: usize,
+    /// Size of the queued log lines, in bytes.
+    log_size: usize,
     writer: Option<Waker>,
     closed: bool,
 }
@@ -54,7 +58,7 @@ impl Outbox {
             return;
         }
         if let Outbound::Log { line, .. } = &outbound {
-            state.log_text += line.message.len();
+            state.log_size += line.message.len() + LINE_OVERHEAD;
         }
         state.queue.push(outbound);
         let writer = state.writer.take();
@@ -73,7 +77,7 @@ impl Outbox {
                 if state.is_full() {
                     self.has_room.notify_all();
                 }
-                state.log_text = 0;
+                state.log_size = 0;
                 return Poll::Ready(Some(mem::take(&mut state.queue)));
             }
             if state.closed {
@@ -91,7 +95,7 @@ impl Outbox {
         self.lock().is_full()
     }
 
-    /// Blocks the thread while too much log text is queued, unless the outbox is closed.
+    /// Blocks the thread while too many log lines are queued, unless the outbox is closed.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn wait_for_room(&self) {
         let state = self.lock();
@@ -123,7 +127,7 @@ impl Outbox {
 
 impl State {
     fn is_full(&self) -> bool {
-        !self.closed && self.log_text >= MAX_LOG_TEXT
+        !self.closed && self.log_size >= MAX_LOG_SIZE
     }
 }
 
@@ -224,7 +228,7 @@ mod tests {
     #[test]
     fn a_logger_waits_while_a_mebibyte_is_queued() {
         let outbox = Outbox::default();
-        outbox.push(line(&"x".repeat(MAX_LOG_TEXT)));
+        outbox.push(line(&"x".repeat(MAX_LOG_SIZE)));
         assert!(outbox.is_full());
         thread::scope(|scope| {
             let logger = scope.spawn(|| outbox.wait_for_room());
@@ -235,9 +239,18 @@ mod tests {
     }
 
     #[test]
+    fn empty_lines_are_limited_too() {
+        let outbox = Outbox::default();
+        for _ in 0..=MAX_LOG_SIZE / LINE_OVERHEAD {
+            outbox.push(line(""));
+        }
+        assert!(outbox.is_full());
+    }
+
+    #[test]
     fn closing_the_outbox_wakes_waiting_loggers() {
         let outbox = Outbox::default();
-        outbox.push(line(&"x".repeat(MAX_LOG_TEXT)));
+        outbox.push(line(&"x".repeat(MAX_LOG_SIZE)));
         thread::scope(|scope| {
             let logger = scope.spawn(|| outbox.wait_for_room());
             outbox.close();
