@@ -68,8 +68,8 @@ impl PrpcOptions {
     ///
     /// The source is called when a call needs a token and the last one is a minute old or was
     /// rejected by the service. Calls that need a token at the same time wait for the same
-    /// one. Its future is dropped with the call that started it; a call that waited starts
-    /// another. White space around a token is ignored.
+    /// one, or get the same error. Its future is dropped with the call that started it; a call
+    /// that waited starts another. White space around a token is ignored.
     #[must_use]
     pub fn bearer_tokens<F, T>(mut self, source: F) -> Self
     where

@@ -24,8 +24,14 @@ pub(super) type Token = HeaderValue;
 /// The last token of a source.
 pub(super) struct TokenCache {
     source: Box<dyn Fn() -> TokenFuture + Send + Sync>,
-    /// The token, and when its fetch started.
-    last: Mutex<Option<(Token, Instant)>>,
+    last: Mutex<Option<Fetch>>,
+}
+
+/// A call of the source that has ended.
+struct Fetch {
+    result: Result<Token, String>,
+    started: Instant,
+    ended: Instant,
 }
 
 impl TokenCache {
@@ -46,15 +52,27 @@ impl TokenCache {
     ///
     /// Dropping the future drops the fetch that it started. A call that waits starts another.
     pub(super) async fn get(&self, rejected: Option<&Token>) -> Result<Token, String> {
-        // Held during the fetch, so that the calls that wait for it get its token.
+        let called = Instant::now();
+        // Held during the fetch, so that the calls that wait for it get its result.
         let mut last = self.last.lock().await;
-        if let Some((token, started)) = &*last
-            && started.elapsed() < LIFETIME
-            && Some(token) != rejected
-        {
-            return Ok(token.clone());
+        if let Some(fetch) = &*last {
+            let is_valid =
+                |token: &Token| fetch.started.elapsed() < LIFETIME && Some(token) != rejected;
+            if fetch.ended > called || fetch.result.as_ref().is_ok_and(is_valid) {
+                return fetch.result.clone();
+            }
         }
         let started = Instant::now();
+        let result = self.fetch().await;
+        *last = Some(Fetch {
+            result: result.clone(),
+            started,
+            ended: Instant::now(),
+        });
+        result
+    }
+
+    async fn fetch(&self) -> Result<Token, String> {
         let text = (self.source)().await.map_err(|error| {
             let causes = successors(Some(&*error as &(dyn Error + 'static)), |&error| {
                 error.source()
@@ -63,9 +81,8 @@ impl TokenCache {
             texts.join(": ")
         })?;
         // The text is not shown: it may be a mistyped secret.
-        let token = parse(&text).ok_or("the token is empty or has characters that no token has")?;
-        *last = Some((token.clone(), started));
-        Ok(token)
+        let malformed = "the token is empty or has characters that no token has";
+        parse(&text).ok_or_else(|| malformed.to_owned())
     }
 }
 
@@ -164,6 +181,18 @@ mod tests {
         gate.add_permits(1);
         assert_eq!(first.await, "Bearer t");
         assert_eq!(second.await, "Bearer t");
+        assert_eq!(counts(), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn concurrent_calls_share_a_failed_fetch() {
+        let (tokens, gate, counts) = gated();
+        let (mut first, mut second) = (Box::pin(tokens.get(None)), Box::pin(tokens.get(None)));
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        gate.close();
+        first.await.expect_err("failed");
+        second.await.expect_err("failed");
         assert_eq!(counts(), (1, 0));
     }
 
