@@ -152,6 +152,11 @@ impl Client {
     fn broken(&self, error: &reqwest::Error) -> Failure {
         let service = self.service();
         let cause = root_cause(error);
+        if error.is_builder() {
+            // The host is not valid in a URL, such as `1.2.3.4.5`.
+            let text = format!("cannot call {service}: {cause}; is the URL right?");
+            return Failure::permanent(Code::UNAVAILABLE, text);
+        }
         if !error.is_connect() {
             let text = format!("the connection to {service} broke: {cause}");
             return Failure::transient(Code::UNAVAILABLE, text);
