@@ -248,7 +248,7 @@ async fn the_policy_gets_the_error_of_the_token_command() {
             ),
             (
                 "echo two words",
-                "the token is empty or has characters that no token has",
+                "the token is empty or has invalid characters",
             ),
         ] {
             let run = check(url, &["--auth-token-command", command]).await;
@@ -307,7 +307,7 @@ async fn wrong_options_are_refused_before_the_plugin_is_started() {
             (
                 "http://cipd.example",
                 &["--auth-token-command", "print"],
-                "error: tokens would be readable on the way to http://cipd.example: use https\n"
+                "error: tokens must not be sent to http://cipd.example unencrypted: use https\n"
                     .to_owned(),
             ),
             (

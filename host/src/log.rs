@@ -73,7 +73,7 @@ impl PluginLog {
         tracing::warn!(
             target: TARGET,
             plugin,
-            "the plugin logs more than {LINES_PER_WINDOW} lines a second, of which the rest is dropped"
+            "the plugin logs more than {LINES_PER_WINDOW} lines a second; the rest is dropped"
         );
     }
 

@@ -77,7 +77,7 @@ in_every_mode! {
         let logged = Logged::new(mode, "chatting", "");
         // As many lines as the limit lets through in 30 s.
         logged.plugin.check_admission(&pin("chatter/6000")).wait().await.expect("admitted");
-        let warning = "the plugin logs more than 200 lines a second, of which the rest is dropped";
+        let warning = "the plugin logs more than 200 lines a second; the rest is dropped";
         assert!(!logged.lines_with(warning).is_empty());
         logged.plugin.close(GRACE).await;
         let count = logged.lines_with("chatter").len();

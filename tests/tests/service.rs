@@ -168,7 +168,7 @@ tests! {
             error_of(&repository).await,
             Status::new(
                 Code::INTERNAL,
-                format!("the CIPD service {url} answered in an encoding that it was not asked for")
+                format!("the CIPD service {url} replied in an encoding that was not requested")
             )
         );
     }

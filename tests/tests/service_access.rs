@@ -140,7 +140,7 @@ fn a_token_is_not_sent_over_plain_http_to_another_host() {
     let error = PrpcRepository::new(options).expect_err("rejected");
     assert_eq!(
         error.to_string(),
-        "tokens would be readable on the way to http://cipd.example:8080: use https"
+        "tokens must not be sent to http://cipd.example:8080 unencrypted: use https"
     );
 }
 

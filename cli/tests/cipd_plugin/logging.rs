@@ -119,7 +119,7 @@ async fn a_warning_about_dropped_lines_precedes_the_verdict() {
         while let Event::Logged(line) = plugin.event().await {
             lines.push((line.severity, line.message));
         }
-        let expected = "the plugin logs more than 200 lines a second, of which the rest is dropped";
+        let expected = "the plugin logs more than 200 lines a second; the rest is dropped";
         assert!(
             lines.contains(&("warning".into(), expected.into())),
             "{lines:?}"

@@ -58,8 +58,8 @@ impl MemoryRepository {
     /// }]}
     /// ```
     ///
-    /// A value that is not text is given as `value_base64` instead of `value`. Of an entry,
-    /// only key and value are required.
+    /// A value that is not text has the name `value_base64` instead of `value`. An entry needs
+    /// only a key and a value.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ fn parse(json: &[u8], path: &Path) -> Result<MemoryRepository, MetadataFileError
     Ok(repository)
 }
 
-/// Returns the error's text without the position, which [`MetadataFileError`] shows in front.
+/// Returns the error's text without the position, which [`MetadataFileError`] shows first.
 fn without_position(error: &serde_json::Error) -> String {
     let position = format!(" at line {} column {}", error.line(), error.column());
     let text = error.to_string();

@@ -1,4 +1,4 @@
-//! Metadata of a CIPD service, over pRPC: unary gRPC calls over HTTP/1.
+//! Metadata from a CIPD service, over pRPC: unary gRPC calls over HTTP/1.
 
 mod client;
 mod codec;
@@ -27,8 +27,8 @@ pub use token::TokenError;
 /// until one succeeds. Needs a tokio runtime with its I/O and time drivers enabled, as a
 /// host has. Drop the future of a call to cancel it.
 ///
-/// Answers for its own service only: a request that names another service is
-/// PERMISSION_DENIED, one that names none is accepted.
+/// Serves metadata of one service: a request for another service fails with PERMISSION_DENIED.
+/// A request without a service URL is accepted.
 ///
 /// TLS trusts the root certificates of the system, or those that `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR` name instead. Redirects are not followed. A token is sent over https or to
@@ -69,10 +69,10 @@ impl PrpcRepository {
         let url = &self.client.url;
         let is_own = |other: ServiceUrl| other.is_same_service(url);
         if !request.service_url.is_empty() && !request.service_url.parse().is_ok_and(is_own) {
-            let text = format!("this repository answers for {url} only");
+            let text = format!("this repository serves {url} only");
             return Err(Status::new(Code::PERMISSION_DENIED, text));
         }
-        // The service may fail on a digest of a wrong length instead of refusing it.
+        // For a digest of a wrong length, the service may report an internal error.
         request.pin()?;
         let request = codec::encode(request);
         let deadline = Instant::now() + self.deadline;
@@ -97,7 +97,7 @@ impl PrpcRepository {
                 Err(failure) => failure,
             };
             if status.code == Code::UNAUTHENTICATED && token.is_some() && rejected_token.is_none() {
-                // It may have expired early. A second one has not.
+                // The token may have expired early. A second token is not retried.
                 rejected_token = token;
                 last_error = Some(status);
                 continue;

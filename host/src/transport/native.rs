@@ -1,4 +1,4 @@
-//! A native plugin: a subprocess, alone or under a guard.
+//! A native plugin: a subprocess, with or without a guard.
 
 pub mod guard;
 mod guarded;
@@ -28,22 +28,22 @@ const INHERITED_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 /// How to start a native plugin.
 ///
-/// The plugin gets the arguments as they are, the host's working directory, the variables
-/// `PATH`, `HOME`, `LANG` and `TZ` of the host's environment, and those that are added
-/// here. It inherits no descriptor but its three pipes.
+/// The plugin gets the arguments unchanged, the host's working directory, the variables `PATH`,
+/// `HOME`, `LANG` and `TZ` of the host's environment, and the variables that are added here. It
+/// inherits only the descriptors of its three pipes.
 #[derive(Clone)]
 pub struct NativeCommand {
     argv: Vec<OsString>,
-    /// Added to the environment; the last value of a name counts.
+    /// Added to the environment. If a name is repeated, the last value counts.
     variables: Vec<(OsString, OsString)>,
     environment: Environment,
     wire: Wire,
 }
 
-/// What a plugin gets of the host's environment.
+/// Which variables of the host's environment a plugin gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Environment {
-    /// [`INHERITED_VARIABLES`] alone.
+    /// [`INHERITED_VARIABLES`] only.
     AllowList,
     Inherited,
 }
@@ -51,9 +51,9 @@ enum Environment {
 impl NativeCommand {
     /// Creates a command from the executable and its arguments.
     ///
-    /// An executable without a slash is looked up in `PATH`; no shell is involved. It is
-    /// not run if the folder that has it is not absolute. An empty `argv` is an error of
-    /// the first check.
+    /// An executable without a slash is looked up in `PATH`, without a shell. It is not run if
+    /// `PATH` names its folder by a relative path. An empty `argv` is an error of the first
+    /// check.
     pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             argv: argv.into_iter().map(Into::into).collect(),
@@ -77,7 +77,7 @@ impl NativeCommand {
         self
     }
 
-    /// Passes the host's whole environment to the plugin, with all secrets in it.
+    /// Passes the host's whole environment to the plugin, including all secrets in it.
     #[must_use]
     pub fn inherit_environment(mut self) -> Self {
         self.environment = Environment::Inherited;
@@ -161,8 +161,8 @@ impl NativeLauncher {
 }
 
 impl Launcher for NativeLauncher {
-    /// A plain spawn ignores `cancel`: it takes a moment, and the caller gets the process
-    /// to kill and reap. A guard may take longer.
+    /// A launch without a guard ignores `cancel`: it takes a moment, and the caller kills and
+    /// reaps the process. A launch with a guard may take longer and observes it.
     fn launch(
         &self,
         stderr: StderrLog,

@@ -7,17 +7,17 @@ use admission_proto::{LogLevel, escape};
 
 use crate::log::{MAX_LINE, PluginLog};
 
-/// How much of the end is kept, in bytes.
+/// Length of the tail, in bytes.
 const MAX_TAIL: usize = 64 << 10;
 
-/// Logs the stderr of one plugin. Never blocks; holds at most a line and the tail.
+/// Logs the stderr of one plugin. Never blocks. Buffers at most one line and the tail.
 #[derive(Debug, Clone)]
 pub(crate) struct StderrLog(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
     log: PluginLog,
-    /// The line that has not ended yet, without what exceeds its maximum.
+    /// The incomplete last line, cut at the maximum length.
     line: Vec<u8>,
     tail: VecDeque<u8>,
 }
@@ -36,7 +36,7 @@ impl StderrLog {
         self.lock().write(bytes);
     }
 
-    /// Logs a last line without an end, and how many lines were dropped.
+    /// Logs an incomplete last line, and the number of dropped lines.
     pub(crate) fn finish(&self) {
         let mut inner = self.lock();
         if !inner.line.is_empty() {

@@ -1,4 +1,4 @@
-//! A component as a plugin: compiled here, and run in this process in a sandbox.
+//! A component as a plugin: compiled and run in this process, in a sandbox.
 //!
 //! It gets its stdio, clocks and random numbers; no files, no environment, no network. Its
 //! memory and CPU time are limited while it runs. Compiling is not limited: a hostile
@@ -39,14 +39,15 @@ const DEFAULT_MEMORY_LIMIT: u64 = 64 << 20;
 /// Default limit of a component's CPU time without a yield to the host.
 const DEFAULT_CPU_LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest text of an engine's error that is shown, in bytes. It may hold the guest's names.
+/// Longest text of an engine error that is shown, in bytes. It may contain names that the
+/// component chose.
 const MAX_ERROR_TEXT: usize = 1024;
 
 /// A component of WASI 0.2 that is run as a plugin in this process.
 ///
-/// It finds no file, no environment and no network. It runs on the runtime of the host, and
-/// while it computes it occupies a thread of that runtime for about 10 milliseconds at a
-/// time. Give the host a runtime of its own if other tasks must not wait for that.
+/// It has no files, no environment and no network. It runs on the runtime of the host. While it
+/// computes, it occupies a thread of that runtime for up to 10 ms at a time. If other tasks
+/// cannot wait that long, give the host a runtime of its own.
 #[derive(Clone)]
 pub struct Component {
     source: Source,
@@ -83,7 +84,7 @@ impl Component {
     /// Sets the limit of its linear memory in bytes, for all its memories together. The
     /// default is 64 MiB.
     ///
-    /// A component that exceeds the limit is ended, and its checks fail with
+    /// A component that exceeds the limit is stopped, and its checks fail with
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource).
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
@@ -91,10 +92,10 @@ impl Component {
         self
     }
 
-    /// Sets the limit of the CPU time that it uses without a yield to the host: without
+    /// Sets the limit of the CPU time that it uses without a yield to the host, that is, without
     /// waiting, reading or writing. The default is 10 seconds.
     ///
-    /// A component that exceeds the limit is ended, and its checks fail with
+    /// A component that exceeds the limit is stopped, and its checks fail with
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource).
     #[must_use]
     pub fn cpu_limit(mut self, time: Duration) -> Self {
@@ -137,7 +138,7 @@ pub(crate) struct WasmLauncher {
 }
 
 impl WasmLauncher {
-    /// Creates a launcher that keeps compiled code in the folder `cache`, and compiles on the
+    /// Creates a launcher that caches compiled code in the folder `cache`, and compiles on the
     /// blocking threads of `runtime`.
     pub(crate) fn new(component: Component, cache: Option<PathBuf>, runtime: Handle) -> Self {
         Self {
@@ -168,7 +169,7 @@ impl Launcher for WasmLauncher {
                 Ok(command) => command?,
                 Err(error) if error.is_cancelled() => return Err(LaunchError::HostClosed),
                 Err(error) => {
-                    let words = format!("the compiler did not survive the component: {error}");
+                    let words = format!("the compiler failed on the component: {error}");
                     return Err(LaunchError::Component(words));
                 }
             };
@@ -194,7 +195,7 @@ fn prepare(
                      build it as a command";
         return Err(LaunchError::Component(words.into()));
     }
-    // All interfaces are known, so what fails is a function or type within one.
+    // All interfaces are known, so the error is about a function or a type of one.
     sandbox::link(engine, &compiled).map_err(|error| LaunchError::Imports {
         names: vec![one_line(&format!("{error:#}"))],
     })

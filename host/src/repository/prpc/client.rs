@@ -23,16 +23,16 @@ use crate::repository::MetadataPage;
 /// Time limit for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of the text of an error that are read and kept.
+/// Longest text of an error, in bytes. The rest is not read.
 const MAX_ERROR_SIZE: usize = 4096;
 
 /// Path of the method that lists metadata.
 const METHOD: &str = "prpc/cipd.Repository/ListMetadata";
 
-/// Tells the service how large a response may be, in bytes.
+/// Header with the largest response that the client accepts, in bytes.
 const MAX_RESPONSE_SIZE: &str = "X-Prpc-Max-Response-Size";
 
-/// Tells the service how long the client will wait.
+/// Header with the time that the client will wait.
 const TIMEOUT: &str = "X-Prpc-Grpc-Timeout";
 
 /// A client of one service.
@@ -60,7 +60,7 @@ impl Client {
         Ok(Self {
             max_response_size: options.max_response_size,
             user_agent: options.user_agent.clone(),
-            // A proxy could read the token, and has another machine of this name.
+            // A proxy could read the token, and resolves this name to another machine.
             proxies_of_environment: options.proxies_of_environment && !url.is_loopback(),
             root_certificates,
             http: OnceLock::new(),
@@ -99,14 +99,14 @@ impl Client {
         // `reqwest` removes the header when it decompresses.
         if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             let service = self.service();
-            let text = format!("{service} answered in an encoding that it was not asked for");
+            let text = format!("{service} replied in an encoding that was not requested");
             return Err(Failure::permanent(Code::INTERNAL, text));
         }
         let body = self.read_body(response, head.is_page()).await?;
         head.decode(&body)
     }
 
-    /// Reads a page, or the beginning of the text of an error.
+    /// Reads a page, or the first part of the text of an error.
     ///
     /// The limits are on the decompressed body, which `reqwest` returns in pieces of a few KiB,
     /// so that a gzip bomb cannot fill memory.
@@ -148,7 +148,7 @@ impl Client {
         Failure::permanent(Code::UNAVAILABLE, text)
     }
 
-    /// Creates the failure of a call without a complete response.
+    /// Creates the failure of a call that got no complete response.
     fn broken(&self, error: &reqwest::Error) -> Failure {
         let service = self.service();
         let cause = root_cause(error);
@@ -163,7 +163,7 @@ impl Client {
         }
         if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
             let text = format!(
-                "cannot make a secure connection to {service}: {error}; is the URL right, and are its root certificates known here?"
+                "cannot make a secure connection to {service}: {error}; check its URL and the root certificates"
             );
             return Failure::permanent(Code::UNAVAILABLE, text);
         }
@@ -187,7 +187,7 @@ impl Client {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(&self.user_agent)
-            // A method of pRPC has no redirects: one could lead anywhere.
+            // pRPC has no redirects. A redirect could lead to any server.
             .redirect(redirect::Policy::none())
             // `PrpcRepository` retries.
             .retry(retry::never())
@@ -225,9 +225,9 @@ fn parse_certificates(
 ) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error + Send + Sync>> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
     if certificates.is_empty() {
-        return Err("there is no certificate in PEM".into());
+        return Err("there is no PEM certificate".into());
     }
-    // Reports an invalid certificate now instead of with the first call.
+    // Reports an invalid certificate now, not in the first call.
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
         roots.add(certificate.clone())?;
@@ -235,13 +235,13 @@ fn parse_certificates(
     Ok(certificates)
 }
 
-/// Returns the text of the last cause. The errors around it name layers of the HTTP client.
+/// Returns the text of the innermost cause. The outer errors only name layers of the client.
 fn root_cause(error: &(dyn Error + 'static)) -> String {
     causes(error).last().unwrap_or(error).to_string()
 }
 
-/// Iterates over an error and its causes, including an error inside an `io::Error`, which
-/// that one does not return as its source.
+/// Iterates over an error and its causes. Includes the error inside an `io::Error`, which is
+/// not its `source`.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
         let inner = error

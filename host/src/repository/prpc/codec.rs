@@ -18,15 +18,15 @@ use crate::repository::{ListMetadata, MetadataPage};
 /// The binary encoding, of requests and of responses.
 pub(super) const MEDIA_TYPE: &str = "application/prpc; encoding=binary";
 
-/// Code of the call, in decimal. The HTTP status counts only without it.
+/// Header with the code of the call, in decimal. Without it, the HTTP status counts.
 const CODE: &str = "X-Prpc-Grpc-Code";
 
 /// Details of an error, each a `google.protobuf.Any` in base64.
 const DETAILS: &str = "X-Prpc-Status-Details-Bin";
 
-/// Entries that a response may have. On the wire an entry takes 2 bytes or more, decoded
-/// more than a hundred. Realistic entries take 64, of which this many fit the default size
-/// limit of a response.
+/// Limit of entries in a response. An entry takes at least 2 bytes when it is encoded, and more
+/// than a hundred when it is decoded. With entries of a realistic 64 bytes, this many fit the
+/// default size limit of a response.
 const MAX_ENTRIES: usize = 512 << 10;
 
 /// Encodes a request. The service numbers its fields differently from the plugin's request.
@@ -73,13 +73,13 @@ impl Head {
         }
     }
 
-    /// Returns the code, or the text that is not a code.
+    /// Returns the code, or the text of the header if it is not a code.
     fn code(&self) -> Option<Result<Code, String>> {
         let text = self.text(CODE)?;
         Some(text.parse().map(|code: i32| code.into()).map_err(|_| text))
     }
 
-    /// Returns the value of a header; a repeated header is one with all values.
+    /// Returns the value of a header. Joins the values of a repeated header.
     fn text(&self, name: &str) -> Option<String> {
         let values = self.headers.get_all(name).iter();
         let values: Vec<_> = values

@@ -1,4 +1,4 @@
-//! Options of a [`PrpcRepository`](super::PrpcRepository), and the errors in them.
+//! Options of a [`PrpcRepository`](super::PrpcRepository), and their errors.
 
 use std::error::Error;
 use std::fmt;
@@ -38,7 +38,7 @@ pub enum PrpcRepositoryError {
     #[error(transparent)]
     ServiceUrl(#[from] ServiceUrlError),
     /// Tokens would be sent over http to another machine.
-    #[error("tokens would be readable on the way to {0}: use https")]
+    #[error("tokens must not be sent to {0} unencrypted: use https")]
     TokensOverHttp(ServiceUrl),
     /// The root certificates cannot be parsed.
     #[error("cannot read the root certificates")]
@@ -66,10 +66,10 @@ impl PrpcOptions {
 
     /// Authenticates with bearer tokens from `source`.
     ///
-    /// The source is called when a call needs a token and the last one is a minute old or was
-    /// rejected by the service. Calls that need a token at the same time wait for the same
-    /// one, or get the same error. Its future is dropped with the call that started it; a call
-    /// that waited starts another. White space around a token is ignored.
+    /// A call that needs a token calls `source` if the last token is a minute old or the service
+    /// rejected it. Concurrent calls wait for the same token or error. If the call that started
+    /// the future of `source` is dropped, so is the future, and a waiting call starts another.
+    /// White space around a token is ignored.
     #[must_use]
     pub fn bearer_tokens<F, T>(mut self, source: F) -> Self
     where

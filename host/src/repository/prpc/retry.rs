@@ -11,12 +11,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause after any failure.
 const MAX_PAUSE: Duration = Duration::from_secs(8);
 
-/// Retries that all calls together have until one succeeds: as many as 8 calls make in their
-/// first ten seconds.
+/// Limit of retries of all calls together without a success: as many as 8 concurrent calls make
+/// in ten seconds.
 const RETRIES: u32 = 40;
 
-/// Successes that earn a retry: a service that fails every tenth call is always retried, one
-/// that fails every second call is not.
+/// Number of successes that allow one more retry. So if every tenth call fails, all failures
+/// are retried; if every second call fails, most are not.
 const SUCCESSES_PER_RETRY: u32 = 8;
 
 /// Type of the error detail with which the service reports that its response is larger than
@@ -51,8 +51,8 @@ impl Failure {
 
 /// Returns whether a retry may change this status of the service.
 ///
-/// Services of this family report a hiccup of their storage as INTERNAL, and errors that they
-/// have no code for as UNKNOWN.
+/// The service reports transient errors of its storage as INTERNAL, and errors without a code
+/// as UNKNOWN.
 pub(super) fn is_transient(status: &Status) -> bool {
     let is_too_big = |type_url: &str| type_url.ends_with(RESPONSE_TOO_BIG);
     matches!(
@@ -70,8 +70,8 @@ pub(super) fn is_transient_http(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Returns the pause after so many failures of a call: doubling, up to 8 seconds, of which
-/// the second half is random, so that clients do not retry in step.
+/// Returns the pause after this number of failures of a call. It doubles up to 8 seconds. The
+/// second half of it is random, so that clients do not retry at the same time.
 pub(super) fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(MAX_PAUSE);
@@ -79,9 +79,9 @@ pub(super) fn backoff(failures: u32) -> Duration {
 }
 
 /// Limits the retries of all calls together, so that thousands of checks neither overload a
-/// service that is down nor wait for it one after the other.
+/// failing service nor wait for it one after the other.
 pub(super) struct RetryBudget {
-    /// The balance in successes.
+    /// The budget, in successes: a retry costs [`SUCCESSES_PER_RETRY`].
     balance: AtomicU32,
 }
 
@@ -92,7 +92,7 @@ impl RetryBudget {
         }
     }
 
-    /// Takes one retry. Returns whether there was one.
+    /// Takes one retry from the budget. Returns whether there was one.
     pub(super) fn withdraw(&self) -> bool {
         self.update(|balance| balance.checked_sub(SUCCESSES_PER_RETRY))
     }

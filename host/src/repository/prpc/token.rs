@@ -9,8 +9,8 @@ use reqwest::header::HeaderValue;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Time for which a token is used before the source is called again. Tools that print tokens
-/// print ones with at least a minute left, and are fast while they have one.
+/// How long a token is used before the source is called again. Tools print tokens that are
+/// valid for at least another minute, and are fast while they have a cached one.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 /// An error of a source of tokens.
@@ -42,18 +42,18 @@ impl TokenCache {
         }
     }
 
-    /// Returns a token other than `rejected`, unless the source has no other.
+    /// Returns a token. Calls the source for a new one if the cached token is `rejected`.
     ///
     /// # Errors
     ///
-    /// The text of the source's error and its causes, or of a malformed token.
+    /// The text of the source's error and its causes, or a text about a malformed token.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the fetch that it started. A call that waits starts another.
     pub(super) async fn get(&self, rejected: Option<&Token>) -> Result<Token, String> {
         let called = Instant::now();
-        // Held during the fetch, so that the calls that wait for it get its result.
+        // Locked during the fetch, so that calls that wait get the result of this fetch.
         let mut last = self.last.lock().await;
         if let Some(fetch) = &*last {
             let is_valid =
@@ -81,12 +81,12 @@ impl TokenCache {
             texts.join(": ")
         })?;
         // The text is not shown: it may be a mistyped secret.
-        let malformed = "the token is empty or has characters that no token has";
+        let malformed = "the token is empty or has invalid characters";
         parse(&text).ok_or_else(|| malformed.to_owned())
     }
 }
 
-/// Parses a token as a command prints it or a file holds it.
+/// Parses the output of a token command, or the contents of a token file.
 fn parse(token: &str) -> Option<Token> {
     let token = token.trim();
     // RFC 6750, section 2.1: the characters of a bearer token.

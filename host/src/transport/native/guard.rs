@@ -26,8 +26,8 @@ use rustix::stdio;
 use super::process::{Stat, exit_status};
 use super::spawn::configure_plugin;
 
-/// How long to wait for the death of a killed child before descendants are looked up again:
-/// a process further down in the tree dies without a signal to the guard.
+/// How long to wait for the exit of a killed child before descendants are listed again. The
+/// guard gets no signal when a process that is not its child exits.
 const RETRY_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
@@ -39,8 +39,8 @@ pub(super) const FIRST_FREE_FD: RawFd = 3;
 /// Length of a report, in bytes: its kind and a number.
 pub(super) const REPORT_LEN: usize = 5;
 
-/// What a guard sends to its host, two messages at most. The host sends nothing; it closes
-/// its end, which happens also when it dies.
+/// A message from a guard to its host, at most two for each plugin. The host sends nothing, and
+/// closes its end to request the kill. The kernel closes it if the host dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Report {
     /// The plugin runs with this process ID.
@@ -79,17 +79,17 @@ impl Report {
     }
 
     fn send(self, mut host: &UnixStream) {
-        // A host that is gone needs no report; `poll` shows that it is gone.
+        // Fails if the host has exited. `poll` detects that.
         let _host_died = host.write_all(&self.encode());
     }
 }
 
-/// Runs one plugin for the host that has started this process. Returns the exit code that
-/// this process must exit with.
+/// Runs one plugin for the host that has started this process. Returns the exit code of this
+/// process.
 ///
-/// `arguments` are those that follow the ones given to
-/// [`HostOptions::guard`](crate::HostOptions::guard). Call this before anything else: from
-/// the only thread, with nothing opened and no child started.
+/// `arguments` are the arguments of this process, without those that the host got in
+/// [`HostOptions::guard`](crate::HostOptions::guard). Call this before anything else: this
+/// process must have one thread, no opened descriptor and no child.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let host = arguments.next().and_then(|number| take_socket(&number));
@@ -119,7 +119,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     end_descendants(&child_signal)
 }
 
-/// Takes the socket that the host has left open under this number.
+/// Takes the socket, which this process has inherited with this descriptor number.
 fn take_socket(number: &OsStr) -> Option<UnixStream> {
     let number: RawFd = number.to_str()?.parse().ok()?;
     if number < FIRST_FREE_FD {
@@ -136,11 +136,11 @@ fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EINVAL)
 }
 
-/// Prepares this process: only SIGKILL ends it, it adopts every orphan among its descendants,
-/// and the returned descriptors are its only copies of the plugin's pipes.
+/// Prepares this process, so that only SIGKILL ends it and it adopts every orphan among its
+/// descendants. The returned descriptors are its only copies of the plugin's pipes.
 fn prepare() -> io::Result<(OwnedFd, [OwnedFd; 3])> {
     rustix::thread::set_name(c"admission-guard")?;
-    // Any process ID switches it on.
+    // Any process ID enables it.
     set_child_subreaper(Some(getpid()))?;
     if Stat::read(getpid()).is_none() {
         // Without `/proc` descendants cannot be found.
@@ -185,8 +185,8 @@ fn block_signals() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Clears the signal. Must be called *before* looking for exited children: one that exits
-/// after the look signals again.
+/// Clears the signal. Must be called *before* looking for exited children: a child that exits
+/// later signals again.
 fn clear(child_signal: &OwnedFd) {
     // However many children have exited, the signal is pending at most once.
     let mut signal = [0; mem::size_of::<libc::signalfd_siginfo>()];
@@ -199,8 +199,8 @@ fn start(mut command: Command, [stdin, stdout, stderr]: [OwnedFd; 3]) -> io::Res
     Ok(Pid::from_child(&configure_plugin(&mut command).spawn()?))
 }
 
-/// Waits until the plugin has exited, or the host wants it to end or has died. Reaps every
-/// other child that exits.
+/// Waits until the plugin has exited, the host requests the kill, or the host has died. Reaps
+/// every other child that exits.
 fn wait_for_end(plugin: Pid, host: &UnixStream, child_signal: &OwnedFd) {
     loop {
         clear(child_signal);
@@ -235,7 +235,7 @@ fn end_plugin(plugin: Pid, host: &UnixStream) {
     reap(plugin);
 }
 
-/// Kills and reaps all descendants, however many more they start meanwhile. Fails if some
+/// Kills and reaps all descendants, including those that they start meanwhile. Fails if some
 /// are left.
 fn end_descendants(child_signal: &OwnedFd) -> ExitCode {
     loop {
@@ -247,12 +247,12 @@ fn end_descendants(child_signal: &OwnedFd) -> ExitCode {
                 Err(_) => return ExitCode::SUCCESS,
             }
         }
-        // An error, such as for want of memory, may be over at the next turn.
+        // An error, such as a lack of memory, may not occur in the next iteration.
         if let Ok(Killed::None) = kill_descendants() {
             return ExitCode::FAILURE;
         }
         let mut fds = [PollFd::new(child_signal, PollFlags::IN)];
-        // Signal, timeout and error all lead to the next turn.
+        // Signal, timeout and error all lead to the next iteration.
         let _any = poll(&mut fds, Some(&RETRY_INTERVAL));
     }
 }
@@ -283,21 +283,21 @@ fn reap(child: Pid) {
     let _reaped = waitid(WaitId::Pid(child), WaitIdOptions::EXITED);
 }
 
-/// Whether any descendant was killed.
+/// The result of `kill_descendants`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Killed {
-    /// At least one was, or has exited by itself. It may have started others meanwhile.
+    /// At least one was killed, or has exited by itself. It may have started others meanwhile.
     Some,
-    /// There are some, and this process sees or may kill none of them.
+    /// Descendants are left, but this process cannot see them or is not permitted to kill them.
     None,
 }
 
-/// Kills all present descendants. This process must have at least one child, alive or
+/// Kills all current descendants. This process must have at least one child, running or
 /// exited.
 ///
 /// # Errors
 ///
-/// If processes cannot be listed, for want of memory or descriptors.
+/// If processes cannot be listed, because memory or descriptors are exhausted.
 fn kill_descendants() -> io::Result<Killed> {
     let this = getpid().as_raw_pid();
     let all = list_processes()?;
@@ -305,7 +305,7 @@ fn kill_descendants() -> io::Result<Killed> {
     for pid in descendants(&all, this) {
         let seen = all[&pid];
         let ended = if seen.zombie {
-            // A zombie of another parent is reaped by that one, or adopted soon.
+            // A zombie of another parent is reaped by that parent, or adopted soon.
             seen.parent == this
         } else {
             kill_seen(pid, seen, this)
@@ -317,8 +317,8 @@ fn kill_descendants() -> io::Result<Killed> {
     Ok(killed)
 }
 
-/// Kills the process that was `seen`, and not a later one with the same ID. Returns whether
-/// that was permitted.
+/// Kills the process that was `seen`, but not a later one with the same ID. Returns whether
+/// the system permitted it.
 fn kill_seen(pid: i32, seen: Stat, this: i32) -> bool {
     let Some(pid) = Pid::from_raw(pid) else {
         return false;
@@ -327,8 +327,8 @@ fn kill_seen(pid: i32, seen: Stat, this: i32) -> bool {
         // It has exited.
         return true;
     };
-    // If the ID means the same process before and after the descriptor was opened, the
-    // descriptor is of that process. Its parent's death may have made it our child.
+    // If the ID names the same process before and after the descriptor was opened, the
+    // descriptor is that of this process. Its parent may have exited, so it may be our child.
     let same = |now: Stat| now.started == seen.started && [seen.parent, this].contains(&now.parent);
     if !Stat::read(pid).is_some_and(same) {
         return true;

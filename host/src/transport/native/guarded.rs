@@ -1,4 +1,4 @@
-//! A native plugin under a guard, as the host sees it.
+//! A native plugin with a guard: the host's side.
 
 use std::ffi::OsString;
 use std::future::poll_fn;
@@ -27,8 +27,8 @@ use crate::error_kind::ErrorKind;
 use crate::transport::stderr::StderrLog;
 use crate::transport::{Exit, LaunchError, Launched, RunningPlugin};
 
-/// How long a guard may take to start the plugin. A guard needs milliseconds; the timeout
-/// is for a program that was configured by mistake and is not a guard.
+/// How long a guard may take to start the plugin. A guard needs milliseconds. The timeout
+/// detects a program that is configured as the guard by mistake.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a guard may take to exit before it is killed.
@@ -44,7 +44,7 @@ pub(crate) struct GuardCommand {
 /// A running guard with its plugin. Dropping it makes the guard kill everything.
 struct GuardedPlugin {
     guard: Process,
-    /// Carries the guard's reports. Closing its write side tells the guard to kill.
+    /// Carries the guard's reports. Closing its write side requests the kill.
     socket: UnixStream,
     /// A report of which `received` bytes have arrived.
     report: [u8; REPORT_LEN],
@@ -52,7 +52,7 @@ struct GuardedPlugin {
     /// `None` until the guard has reported it.
     plugin: Option<Pid>,
     stderr: StderrReader,
-    /// Whether the host has told the guard to kill.
+    /// Whether the host has requested the kill.
     killed: bool,
 }
 
@@ -130,7 +130,7 @@ fn spawn_guard(
     let (socket, theirs) = UnixStream::pair()?;
     let theirs = theirs.into_std()?;
     theirs.set_nonblocking(false)?;
-    // Its number must not be one of the three that the pipes get.
+    // Its number must not be 0, 1 or 2, which the pipes get.
     let theirs = fcntl_dupfd_cloexec(theirs, FIRST_FREE_FD)?;
     command.arg(theirs.as_raw_fd().to_string()).args(argv);
     // The host's copy of `theirs` is dropped with the command, so that the socket ends when
@@ -164,7 +164,7 @@ impl GuardedPlugin {
         }
     }
 
-    /// Returns `None` if the socket has ended or carries something else than a report.
+    /// Returns `None` if the guard closed the socket, or sent anything but a report.
     fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<Option<Report>> {
         while self.received < REPORT_LEN {
             let mut buf = ReadBuf::new(&mut self.report[self.received..]);
@@ -179,7 +179,7 @@ impl GuardedPlugin {
         Poll::Ready(Report::decode(self.report))
     }
 
-    /// Ends and reaps a guard that has not started the plugin.
+    /// Kills and reaps a guard that has not started the plugin.
     async fn end_guard(mut self) {
         self.kill();
         let exited = poll_fn(|cx| self.guard.poll_exited(cx));
@@ -203,7 +203,7 @@ impl RunningPlugin for GuardedPlugin {
         Poll::Ready(exit)
     }
 
-    /// A plugin that the guard has reaped is gone, and the report of its exit is on the way.
+    /// If the guard has reaped the plugin, the report of its exit will arrive soon.
     fn is_exiting(&self) -> bool {
         let plugin = self.plugin.and_then(Stat::read);
         plugin.is_none_or(|plugin| plugin.exiting)
@@ -220,14 +220,14 @@ impl RunningPlugin for GuardedPlugin {
         self.killed = true;
         // The plugin may have stopped its guard.
         self.guard.signal(Signal::CONT);
-        // Fails if the guard is dead, and then so is the plugin.
+        // Fails if the guard has exited. Then the kernel has killed the plugin.
         let _guard_died = rustix::net::shutdown(&self.socket, Shutdown::Write);
     }
 }
 
 impl Drop for GuardedPlugin {
     fn drop(&mut self) {
-        // The socket is closed next, which tells the guard to kill. It may be stopped.
+        // The socket is closed next, which requests the kill. The guard may be stopped.
         self.guard.signal(Signal::CONT);
     }
 }

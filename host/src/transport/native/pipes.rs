@@ -45,12 +45,12 @@ impl Pipes {
     }
 }
 
-/// A pipe that the plugin writes to, which ends when the plugin exits.
+/// A pipe that the plugin writes to. It reports end-of-file after the plugin has exited.
 ///
-/// While the plugin runs, the pipe is read through the runtime. After the exit, what the
-/// pipe holds is read straight from the kernel, and then the pipe has ended: a grandchild
-/// may hold the other end open, and the runtime may return "pending" before it has asked
-/// the kernel.
+/// While the plugin runs, the pipe is read through the runtime. After the exit, the remaining
+/// bytes are read directly with a system call, and then the pipe reports end-of-file. A
+/// grandchild may hold the other end open, so the kernel may report none. And the runtime may
+/// return "pending" before it has tried to read.
 pub(super) struct OutputPipe {
     pipe: pipe::Receiver,
     /// Whether the plugin has exited.
@@ -72,7 +72,7 @@ impl OutputPipe {
         let fd = self.pipe.as_fd();
         let remaining = match self.remaining {
             Some(remaining) => remaining,
-            // Counted once: only other processes write after this.
+            // Counted once: later bytes come from other processes only.
             None => rustix::io::ioctl_fionread(fd)?,
         };
         let len = usize::try_from(remaining)
@@ -104,7 +104,7 @@ impl AsyncRead for OutputPipe {
 
 /// Reads a plugin's stderr into its log.
 pub(super) struct StderrReader {
-    /// `None` once the pipe has ended.
+    /// `None` after end-of-file.
     pipe: Option<OutputPipe>,
     log: StderrLog,
     /// Shared by both output pipes.
@@ -112,7 +112,7 @@ pub(super) struct StderrReader {
 }
 
 impl StderrReader {
-    /// Reads what is there now.
+    /// Reads what is available now.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         let mut chunk = [0; 8 << 10];
         while let Some(pipe) = &mut self.pipe {
@@ -125,8 +125,8 @@ impl StderrReader {
         }
     }
 
-    /// Ends both output pipes after what they hold now, and logs the rest of stderr. To be
-    /// called when the plugin has exited.
+    /// Makes both output pipes report end-of-file after their current contents, and logs the
+    /// rest of stderr. Must be called when the plugin has exited.
     pub(super) fn finish(&mut self, cx: &mut Context<'_>) {
         self.exited.store(true, Ordering::Release);
         self.poll(cx);

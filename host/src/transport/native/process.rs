@@ -1,5 +1,5 @@
-//! A child process: watched, killed and reaped without ever using a recycled process ID;
-//! how it exited; and what `/proc` says about a process.
+//! Watches, kills and reaps a child process without using a recycled process ID. Describes its
+//! exit, and reads `/proc`.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -22,7 +22,7 @@ use crate::transport::Exit;
 /// Upper bound for the length of `/proc/PID/stat`, in bytes: 52 numbers and a short name.
 const MAX_STAT_LEN: usize = 2 << 10;
 
-/// The kernel's `PF_EXITING`, which is set before a process gives its descriptors back.
+/// The kernel's `PF_EXITING`, which is set before the kernel closes a process's descriptors.
 const PF_EXITING: u32 = 0x4;
 
 /// A child that leads a process group of its own. Dropping it does not kill it, but reaps
@@ -35,12 +35,12 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Takes a child that leads its group and that nothing else reaps. Must be called
-    /// inside a tokio runtime.
+    /// Takes a child that leads its group. Nothing else may reap the child. Must be called inside
+    /// a tokio runtime.
     ///
     /// # Errors
     ///
-    /// If the child cannot be watched. Its group was killed then.
+    /// If the child cannot be watched. Its group is killed.
     pub(super) fn new(child: &Child) -> io::Result<Self> {
         let pid = Pid::from_child(child);
         match watch(pid) {
@@ -152,8 +152,7 @@ pub(super) fn exit_status(status: &WaitIdStatus) -> ExitStatus {
     })
 }
 
-/// Describes an exit in the reference's words. `killed` says whether the host has killed
-/// the process.
+/// Describes an exit like the reference. `killed` is whether the host has killed the process.
 pub(super) fn describe_exit(status: ExitStatus, killed: bool) -> Exit {
     let words = match (status.code(), status.signal()) {
         (Some(0), _) => return Exit::Success,
@@ -196,10 +195,10 @@ fn signal_name(signal: i32) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) parent: i32,
-    /// The process runs no more instructions of its program. It may not be a zombie yet.
+    /// Whether the process executes no more code of its program. It may not be a zombie yet.
     pub(super) exiting: bool,
     pub(super) zombie: bool,
-    /// Start time. Tells a process from an earlier one with the same ID.
+    /// Start time. Distinguishes a process from an earlier one with the same ID.
     pub(super) started: u64,
 }
 
@@ -216,7 +215,7 @@ impl Stat {
     }
 
     fn parse(line: &[u8]) -> Option<Self> {
-        // The name, in parentheses, may hold anything; the fields follow the last `)`.
+        // The name, in parentheses, may have any bytes. The fields follow the last `)`.
         let end_of_name = line.iter().rposition(|&byte| byte == b')')?;
         let fields = str::from_utf8(&line[end_of_name + 1..]).ok()?;
         let mut fields = fields.split_ascii_whitespace();

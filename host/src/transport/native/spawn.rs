@@ -1,5 +1,4 @@
-//! Starting a process: the thread that does it, what happens between fork and exec, and why
-//! it failed.
+//! Starting a process: the spawning thread, the code between fork and exec, and the errors.
 #![expect(
     unsafe_code,
     reason = "`pre_exec` and the system calls in it are unsafe"
@@ -26,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::transport::LaunchError;
 
-/// Most spawns that wait for the thread; one takes about a millisecond.
+/// Limit of spawns that wait for the thread. A spawn takes about a millisecond.
 const MAX_QUEUED: usize = 16;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -65,13 +64,12 @@ fn spawner() -> io::Result<&'static mpsc::Sender<Job>> {
             job();
         }
     })?;
-    // In a race the loser's sender is dropped, which ends its thread.
+    // If two threads race here, one sender is dropped, which ends its thread.
     Ok(SPAWNER.get_or_init(|| sender))
 }
 
-/// Makes `command` start a plugin: it leads a process group, dies with the thread that
-/// spawns it, and inherits no blocked signal and no descriptor but stdin, stdout and
-/// stderr.
+/// Configures `command` for a plugin: it leads a process group, is killed when the spawning
+/// thread exits, and inherits no blocked signal and only stdin, stdout and stderr.
 pub(super) fn configure_plugin(command: &mut Command) -> &mut Command {
     command.process_group(0);
     let parent = getpid();
@@ -89,8 +87,8 @@ pub(super) fn configure_plugin(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(before_exec) }
 }
 
-/// Makes `command` start a guard: it leads a process group, outlives its parent, and
-/// inherits `socket` besides stdin, stdout and stderr.
+/// Configures `command` for a guard: it leads a process group, outlives its parent, and
+/// inherits `socket`, stdin, stdout and stderr.
 pub(super) fn configure_guard(command: &mut Command, socket: OwnedFd) -> &mut Command {
     command.process_group(0);
     let before_exec = move || {
@@ -115,7 +113,7 @@ fn unblock_signals() -> io::Result<()> {
 fn inherit_no_descriptors() -> io::Result<()> {
     const CLOEXEC: libc::c_int = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
 
-    // Not closed now: the pipe that reports a failed exec to the parent must stay open.
+    // Closed only by exec: the pipe that reports a failed exec to the parent must stay open.
     // SAFETY: the call accesses no memory.
     check(unsafe { libc::close_range(3, libc::c_uint::MAX, CLOEXEC) })
 }
@@ -133,7 +131,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// [`LaunchError::Spawn`], in the reference's words.
+/// [`LaunchError::Spawn`], with the text of the reference.
 pub(super) fn check_lookup(executable: &OsStr, search_path: &OsStr) -> Result<(), LaunchError> {
     if executable.is_empty() || executable.as_bytes().contains(&b'/') {
         return Ok(());
@@ -154,7 +152,7 @@ fn is_executable(file: &Path) -> bool {
     file.is_file() && access(file, Access::EXEC_OK).is_ok()
 }
 
-/// Describes in the reference's words why `executable` was not started.
+/// Creates the error of an `executable` that was not started, with the text of the reference.
 pub(super) fn launch_error(executable: &OsStr, source: io::Error) -> LaunchError {
     let name = executable.to_string_lossy();
     let words = match source.kind() {
@@ -171,7 +169,7 @@ pub(super) fn launch_error(executable: &OsStr, source: io::Error) -> LaunchError
     LaunchError::Spawn { words, source }
 }
 
-/// Returns the system's words without the number, in lower case.
+/// Returns the system's text for an error, without the number and in lower case.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();

@@ -23,7 +23,7 @@ struct UnguardedPlugin {
 ///
 /// # Cancel safety
 ///
-/// When the future is dropped, a plugin that it has started is killed.
+/// If the future is dropped, the plugin that it has started is killed.
 pub(super) async fn launch(mut command: Command, log: StderrLog) -> io::Result<Launched> {
     spawn::run_on_spawner(move || {
         let pipes = Pipes::attach(&mut command, log)?;

@@ -1,8 +1,8 @@
-//! A folder of compiled components, so that the next start of one takes milliseconds.
+//! A folder of compiled components, so that a later start of one takes milliseconds.
 //!
-//! A file in it is native code that runs with the rights of this process. It is only loaded
-//! if no other user can write to the folder, this user owns the file, and its content has
-//! the hash in its name. Any failure costs one compilation.
+//! A file in it is native code that runs with the rights of this process. It is loaded only if
+//! no other user can write to the folder, this user owns the file, and the hash of its content
+//! is that in its name. After any failure the component is compiled again.
 #![expect(
     clippy::disallowed_methods,
     reason = "this file maintains the folder that the embedder has named"
@@ -55,7 +55,7 @@ impl Cache {
         }
     }
 
-    /// Returns the component that this version of the engine has compiled from these bytes.
+    /// Returns the component that this version of the engine compiled from these bytes earlier.
     pub(super) fn load(&self, engine: &Engine, bytes: &[u8]) -> Option<Component> {
         let key = key(engine, bytes);
         for path in self.compiled().ok()? {
@@ -92,7 +92,7 @@ impl Cache {
         }
     }
 
-    /// Writes a file atomically, also with regard to a crash.
+    /// Writes a file atomically, even if this process or the system crashes.
     fn write(&self, key: &str, code: &[u8]) -> io::Result<()> {
         // The mode of a temporary file is 0600.
         let mut file = tempfile::Builder::new()
@@ -190,15 +190,15 @@ fn load_file(engine: &Engine, path: &Path) -> Result<Component, String> {
         .strip_suffix(SUFFIX)
         .is_some_and(|name| name.ends_with(&digest))
     {
-        return Err("it is not what was written".into());
+        return Err("its content does not match its name".into());
     }
     #[expect(unsafe_code, reason = "loading native code has no safe form")]
-    // SAFETY: the file has the hash in its name, so it holds what `Component::serialize` has
-    // returned. Only processes of this user can write to the folder, and they do not change
+    // SAFETY: the content has the hash in the file's name, so `Component::serialize` has
+    // returned it. Only processes of this user can write to the folder, and they do not change
     // a file in place: they write it under another name and rename it.
     let component = unsafe { Component::deserialize_file(engine, path) }
         .map_err(|error| format!("{error:#}"))?;
-    // The newest are kept. The component is usable without that, too.
+    // Marks the file as new for `prune`. The component is usable even if this fails.
     let _may_be_removed_sooner = file.set_modified(SystemTime::now());
     Ok(component)
 }

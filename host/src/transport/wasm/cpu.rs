@@ -1,7 +1,7 @@
-//! How much CPU time a guest may use in one burst, without a yield to the host.
+//! The limit of CPU time in one burst: the time that a guest runs without a yield to the host.
 //!
-//! CPU time is only read at epoch ticks, so an exchange of frames, which takes less than a
-//! tick, costs no clock read.
+//! The clock is read only at epoch ticks. An exchange of frames takes less than a tick, so it
+//! needs no clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A guest that was resumed may run at least this long before it yields.
+/// Minimum time that a resumed guest runs before a tick makes it yield.
 const MIN_SLICE: Duration = Duration::from_millis(2);
 
 /// Counts the CPU time of one guest. Its methods are called by the thread that polls the
@@ -17,8 +17,8 @@ const MIN_SLICE: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(super) struct CpuMeter {
     limit: Duration,
-    /// Whether the guest has moved bytes through stdin or stdout since the last tick, so does
-    /// not spin.
+    /// Whether the guest has read from stdin or written to stdout since the last tick. Such a
+    /// guest does not spin.
     moved_bytes: AtomicBool,
     burst: Mutex<Burst>,
 }

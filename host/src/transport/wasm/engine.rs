@@ -34,7 +34,7 @@ fn config() -> Config {
         .epoch_interruption(true)
         // A guest is one task, and calls are cheaper without the bookkeeping for several.
         .concurrency_support(false)
-        // No guest needs these, and each may have bugs. The async part of the component model
+        // Components do not need these, and each may have bugs. The async part of the component model
         // is not compiled in.
         .gc_support(false)
         .wasm_gc(false)
@@ -54,7 +54,7 @@ fn config() -> Config {
 
 /// Increments the engine's epoch every [`TICK`] until it is dropped.
 pub(super) struct Ticker {
-    /// Dropping it wakes and ends the thread.
+    /// Dropping it wakes the thread, which then exits.
     stop: Option<mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -105,8 +105,8 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // Joined, so that no thread is left after the last close. It ends at once, and
-            // cannot panic.
+            // Joined, so that no thread is left after the last close. The thread exits at once
+            // and cannot panic.
             let _never_panics = thread.join();
         }
     }

@@ -21,11 +21,11 @@ use crate::error_kind::ErrorKind;
 use crate::transport::stderr::StderrLog;
 use crate::transport::{Exit, LaunchError, Launched, RunningPlugin};
 
-/// Epoch ticks until the guest is interrupted: every tick does.
+/// Epoch ticks until the guest is interrupted: one, so every tick interrupts it.
 const NEXT_TICK: u64 = 1;
 
 /// Longest backtrace that is written to stderr, in bytes. A guest chooses the names of its
-/// functions, and a name of the compiler can stand for a much longer one.
+/// functions, and a mangled name can expand to a much longer one.
 const MAX_BACKTRACE: usize = 16 << 10;
 
 /// Prepares a guest, which runs when the returned plugin is polled.
@@ -101,10 +101,9 @@ async fn run(
     }
 }
 
-/// A running guest. Dropping the future, which exists nowhere else, ends the guest wherever
-/// it is.
+/// A running guest. Owns the only future of the guest: dropping the future stops the guest.
 struct RunningGuest {
-    /// `None` once the guest has ended.
+    /// `None` once the guest has exited or was stopped.
     guest: Option<BoxFuture<'static, Exit>>,
     meter: Arc<CpuMeter>,
     stdin: Pipe,
@@ -136,7 +135,7 @@ impl RunningPlugin for RunningGuest {
 }
 
 impl RunningGuest {
-    /// Ends the guest if it still runs, and then its streams.
+    /// Stops the guest if it still runs, and then closes its streams.
     fn end(&mut self) {
         if self.guest.take().is_some() {
             self.stdin.close_reader();
@@ -161,7 +160,7 @@ fn interrupted(prefix: &str, error: &Error, stderr: &StderrLog) -> Exit {
         None => {}
     }
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        // After the last line of the guest, whether or not that has an end.
+        // The backtrace follows the last line of the guest, even if that is incomplete.
         stderr.finish();
         let mut text = [0; MAX_BACKTRACE];
         let mut room = &mut text[..];
@@ -176,13 +175,13 @@ fn interrupted(prefix: &str, error: &Error, stderr: &StderrLog) -> Exit {
         let words = words.strip_prefix("wasm trap: ").unwrap_or(&words);
         (ErrorKind::Trap, words.to_owned())
     } else {
-        // The host has refused a call. The innermost cause says why.
+        // The host has refused a call. The innermost cause has the reason.
         (ErrorKind::Trap, one_line(&error.root_cause().to_string()))
     };
     Exit::failed(kind, format!("{prefix}: {reason}"))
 }
 
-/// WASI 0.2 keeps no number of a failed exit.
+/// Returns the exit of a guest that failed. WASI 0.2 has no exit status but success and failure.
 fn exited_with_failure() -> Exit {
     Exit::failed(ErrorKind::Crash, "exit status 1")
 }

@@ -1,4 +1,4 @@
-//! How much of each resource a guest may use, and the words for having used more.
+//! The limits of a guest's resources, and the texts of the errors for exceeding them.
 
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use wasmtime::{Error, ResourceLimiter, Result};
 /// Most elements in one table. A table holds references to the guest's functions.
 const MAX_TABLE_ELEMENTS: usize = 20_000;
 
-/// Most linear memories of all core instances together. One is usual; a component linked of
-/// several modules has one each.
+/// Most linear memories of all core instances together. Most components have one. A component
+/// that is linked from several modules has one for each.
 const MAX_MEMORIES: usize = 8;
 
 /// Most tables of all core instances together.
 const MAX_TABLES: usize = 8;
 
-/// Most core instances in a component. The adapter modules of a usual one make five.
+/// Most core instances in a component. A typical component has five, because of its adapter
+/// modules.
 const MAX_INSTANCES: usize = 64;
 
 /// Most streams, pollables and other resources that may be open at a time.
@@ -48,7 +49,7 @@ impl LimitExceeded {
     }
 }
 
-/// Returns the words for the limit that an error of the engine is about, if there is one.
+/// Returns a text about the limit that the guest exceeded, if that caused the error.
 pub(super) fn exceeded_limit(error: &Error) -> Option<String> {
     if let Some(LimitExceeded(words)) = error.downcast_ref() {
         return Some(words.clone());
@@ -58,7 +59,7 @@ pub(super) fn exceeded_limit(error: &Error) -> Option<String> {
     } else {
         let copied = format!("{} in one call to the host", size(MAX_COPIED as u64));
         let random = format!("{} of random numbers in one call", size(MAX_RANDOM));
-        // The engine has no types for these limits, only words.
+        // The engine has no error types for these limits, only texts.
         let known = [
             ("fuel allocated for hostcalls", copied),
             ("requested len", random),
@@ -101,9 +102,9 @@ fn size(bytes: u64) -> String {
 #[derive(Debug)]
 pub(super) struct StoreLimits {
     memory: u64,
-    /// Bytes that were granted. A growth that the system then refused stays counted: the
-    /// engine also reports failures of growths that it never asked about, so subtracting
-    /// them would let a guest exceed the limit.
+    /// Bytes that were granted. A growth that the system then refused stays counted. The engine
+    /// also reports failures of growths that it did not request here, so subtracting failures
+    /// would let a guest exceed the limit.
     granted: u64,
 }
 
@@ -121,13 +122,14 @@ impl ResourceLimiter for StoreLimits {
         maximum: Option<usize>,
     ) -> Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            // The guest's own limit, which it expects.
+            // The guest declares this limit itself, and handles the failure.
             return Ok(false);
         }
         let growth = desired.saturating_sub(current) as u64;
         let granted = self.granted.saturating_add(growth);
         if granted > self.memory {
-            // A trap that names the limit says more than the abort after a failed allocation.
+            // A trap that names the limit is more informative than the abort of the guest after a
+            // failed allocation.
             return Err(LimitExceeded::memory(self.memory).into());
         }
         self.granted = granted;

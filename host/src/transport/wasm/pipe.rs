@@ -1,7 +1,7 @@
 //! One direction of a component's stdio: a bounded buffer between host and guest.
 //!
-//! There is no task and no channel: both ends usually run in the same task, so bytes cross
-//! under one short lock, and a waker is only called when the other end waits for the change.
+//! There is no task and no channel. Both ends usually run in the same task, so bytes are copied
+//! under one short lock, and a waker is called only when the other end waits.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,12 +30,12 @@ struct State {
     waiting_writer: Option<Waker>,
 }
 
-/// The other end is closed, and nothing is left to read.
+/// The pipe is closed, and no bytes are left to read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
 impl Pipe {
-    /// Waits until a read returns bytes or the end.
+    /// Waits until a read returns bytes or [`Closed`].
     pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
         if !state.queued.is_empty() || state.writer_closed {

@@ -1,5 +1,5 @@
-//! What a component may import, and what it finds behind that: its stdio, clocks and random
-//! numbers.
+//! The interfaces that a component may import, and their implementations: stdio, clocks and
+//! random numbers.
 
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, Result};

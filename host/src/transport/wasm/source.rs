@@ -1,4 +1,4 @@
-//! Reading a component and refusing what is not one.
+//! Reads a component, and refuses files of another kind.
 #![expect(
     clippy::disallowed_methods,
     reason = "this file opens the component that the embedder has named"
@@ -66,7 +66,7 @@ fn read_file(path: &Path) -> Result<Arc<[u8]>, LaunchError> {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
         .read(true)
-        // Without it, opening a named pipe waits for a writer.
+        // Without this flag, opening a named pipe waits for a writer.
         .custom_flags(nonblocking)
         .open(path)
         .map_err(unreadable)?;
@@ -94,7 +94,7 @@ fn check_size(size: u64) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// Returns what the bytes are instead of a component, judged by the first few.
+/// Returns what kind of file the bytes are, judged by the first few, unless it is a component.
 fn wrong_kind(bytes: &[u8]) -> Option<String> {
     if let Some(rest) = bytes.strip_prefix(MAGIC) {
         return match rest.get(..4) {

@@ -102,8 +102,8 @@ impl Pollable for GuestStdout {
 
 #[async_trait]
 impl OutputStream for GuestStdout {
-    /// Takes all of `bytes` or traps. The permit is the room of the pipe, whichever handle
-    /// asked for it: separate permits would let handles multiply the buffer.
+    /// Takes all of `bytes` or traps. The permit is the room of the pipe for all handles
+    /// together: a permit for each handle would let a guest exceed the buffer.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let written = self.pipe.write(&bytes)?;
         if written < bytes.len() {
