@@ -40,7 +40,7 @@ pub(crate) async fn from_command(command: String) -> Result<String, TokenError> 
         .await
         .context("cannot read the output of the token command")?;
     if token.len() as u64 > MAX_TOKEN {
-        return Err("the token command prints more than a token".into());
+        return Err(format!("the token command printed more than {MAX_TOKEN} bytes").into());
     }
     let exit = child.wait().await?;
     // The leader was reaped, so another group may get its ID. Processes that the command
@@ -80,7 +80,7 @@ pub(crate) async fn from_file(file: PathBuf) -> Result<String, TokenError> {
     let token = spawn_blocking(read).await?;
     let token = token.with_context(|| format!("cannot read the token file `{shown}`"))?;
     if token.len() as u64 > MAX_TOKEN {
-        return Err(format!("the token file `{shown}` holds more than a token").into());
+        return Err(format!("the token file `{shown}` has more than {MAX_TOKEN} bytes").into());
     }
     Ok(token)
 }

@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 const INSTANCE: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
 
-/// The line for a service that has three entries.
+/// The line that `admit` prints if the service has three entries.
 const THREE_ENTRIES: &str =
     "visit-all/2:qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC  denied: k00 k01 k02\n";
 
@@ -181,7 +181,7 @@ async fn missing_root_certificates_cause_an_error_with_advice() {
 }
 
 #[tokio::test]
-async fn offline_the_service_gets_no_request() {
+async fn the_service_gets_no_request_with_the_option_offline() {
     guarded(async {
         let service = FakeService::start(|_, _| three_entries());
         let run = check(service.url(), &["--offline"]).await;
@@ -244,7 +244,7 @@ async fn the_policy_gets_the_error_of_the_token_command() {
             ("exit 3", "the token command ended with exit status 3"),
             (
                 "head -c 70000 /dev/zero",
-                "the token command prints more than a token",
+                "the token command printed more than 65536 bytes",
             ),
             (
                 "echo two words",
@@ -274,7 +274,7 @@ async fn a_token_file_that_is_too_long_is_refused() {
         fs::write(&file, "x".repeat(70_000)).unwrap();
         let file = file.to_str().unwrap();
         let run = check(service.url(), &["--auth-token-file", file]).await;
-        let error = format!("the token file `{file}` holds more than a token\n");
+        let error = format!("the token file `{file}` has more than 65536 bytes\n");
         assert!(stdout(&run).ends_with(&error), "{run:?}");
         assert!(service.requests().is_empty());
     })

@@ -1,4 +1,4 @@
-//! Token commands whose token is not needed any more are killed.
+//! `admit` kills a token command when its token is no longer needed.
 #![expect(clippy::unwrap_used, reason = "tests panic on errors")]
 
 use std::process::{Output, Stdio};

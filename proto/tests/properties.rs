@@ -240,7 +240,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_message_s_conversion_panic(bytes in vec(any::<u8>(), 0..200)) {
+    fn no_bytes_make_the_conversion_of_a_message_panic(bytes in vec(any::<u8>(), 0..200)) {
         if let Ok(wire) = plugin::Admission::decode(&bytes[..]) {
             let admission = Admission::from_wire(wire);
             let _: Result<String, _> = admission.instance.to_instance_id();
@@ -255,7 +255,7 @@ proptest! {
     }
 
     #[test]
-    fn no_time_makes_a_metadata_entry_s_conversion_panic(wire in entry()) {
+    fn no_time_makes_the_conversion_of_a_metadata_entry_panic(wire in entry()) {
         let entry = InstanceMetadata::from(wire);
         let again = InstanceMetadata::from(cipd::InstanceMetadata::from(entry.clone()));
         prop_assert_eq!(again, entry);

@@ -70,7 +70,7 @@ impl OtherHost {
             .stdout(Stdio::piped())
             .spawn()
             .expect("it was built");
-        let stdout = process.stdout.take().expect("it was asked to be a pipe");
+        let stdout = process.stdout.take().expect("stdout is piped");
         Self {
             process,
             stdout: BufReader::new(stdout),
@@ -117,7 +117,7 @@ with_and_without_a_guard! {
         assert!(!liveness.has_writer());
     }
 
-    async fn dropping_the_last_handle_kills() {
+    async fn dropping_the_last_handle_kills_every_process() {
         let mut liveness = LivenessPipe::new();
         let plugin = script(&host(), &liveness, &[GRANDCHILD, STUBBORN]);
         let _promise = plugin.check_admission(&pin("a"));
@@ -152,7 +152,7 @@ async fn a_daemon_dies_with_a_plugin_that_crashes() {
             error.exit().map(Exit::to_string).as_deref(),
             Some("exit status 7")
         );
-        // It happens without a close.
+        // The daemon dies without a close.
         eventually(|| !liveness.has_writer()).await;
         plugin.close(GRACE).await;
     })
@@ -238,7 +238,7 @@ async fn an_unguarded_plugin_dies_with_a_killed_host() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_guard_still_kills() {
+async fn a_stopped_guard_does_not_prevent_the_kill() {
     guarded(async {
         // `head` waits for the host's first byte, which follows the guard's first report.
         for stop in ["kill -STOP $PPID", "head -c 1 >&2; kill -STOP $PPID"] {

@@ -1,5 +1,5 @@
-//! A guard changes nothing for the plugin or its errors, and survives what a plugin may do
-//! to it.
+//! A guard does not change how a plugin runs or fails, and a plugin cannot stop its guard from
+//! working.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -115,7 +115,7 @@ async fn a_host_that_ignores_sigchld_gets_the_exit_of_a_guarded_plugin() {
             .spawn()
             .expect("a shell");
         let mut line = String::new();
-        let mut stdout = BufReader::new(host.stdout.take().expect("it was asked to be a pipe"));
+        let mut stdout = BufReader::new(host.stdout.take().expect("stdout is piped"));
         stdout.read_line(&mut line).expect("the host prints a line");
         assert_eq!(
             line,
@@ -197,8 +197,8 @@ async fn the_death_of_the_guard_is_a_crash_and_kills_the_plugin() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guarded_plugin_has_the_same_process_attributes_as_an_unguarded_one() {
     guarded(async {
-        // Arguments, environment, working directory, descriptors, limits, signals, and that
-        // it leads its group in the same session.
+        // Prints arguments, environment, working directory, descriptors, limits and signals, and
+        // whether the plugin leads its group in the same session.
         let look = r#"exec >&2; echo "$0" "$@"; env; pwd; ls /proc/self/fd; umask; ulimit -a
             read -r pid name state parent group session rest < /proc/$$/stat
             [ $pid = $group ] && echo "leads its group in session $session"

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// Each crate and our crates that it may depend on.
+/// Each of our crates, and those of our crates that it may depend on.
 const CRATES: [(&str, &[&str]); 6] = [
     ("proto", &[]),
     ("proto/grpc", &["admission-proto"]),
@@ -65,7 +65,7 @@ fn sibling_modules_form_no_cycle() {
 }
 
 #[test]
-fn a_cycle_through_a_re_export_is_found_and_tests_are_not_looked_at() {
+fn a_cycle_through_a_re_export_is_found_and_tests_are_ignored() {
     let source = "
         pub use b::{B as Renamed, c};
         mod a {
@@ -96,7 +96,7 @@ struct Modules(BTreeMap<Vec<String>, Module>);
 #[derive(Default)]
 struct Module {
     file: PathBuf,
-    /// What `use` brings into scope, by name.
+    /// The names that `use` brings into scope, each with its path.
     imports: Vec<(String, Vec<String>)>,
     /// Every path that may lead to another module, as written.
     paths: Vec<Vec<String>>,
@@ -170,10 +170,11 @@ impl Modules {
         self.0.get_mut(name).expect("it was added")
     }
 
-    /// Returns the modules that may define what `path` names in the module `from`: none if it
-    /// is foreign, several if `cfg` chooses among imports of one name.
+    /// Returns the modules that may define the item of `path`, as seen from the module `from`.
+    /// There are none if the item is of another crate, and several if `cfg` chooses among
+    /// imports of one name.
     ///
-    /// `inside` says that an earlier part of the path has led to `from`.
+    /// `inside` is true if `from` is the result of an earlier part of the path.
     fn resolve(
         &self,
         from: &[String],
@@ -206,9 +207,9 @@ impl Modules {
         self.resolve(next, rest, true, depth)
     }
 
-    /// Describes each cycle of siblings with the paths that make it.
+    /// Describes each cycle of siblings with the paths that cause it.
     fn cycles(&self, krate: &str) -> String {
-        // By parent, user and used child.
+        // By parent: the user, the used module, and the places of use.
         let mut edges = BTreeMap::<_, BTreeMap<(&str, String), BTreeSet<String>>>::new();
         for (name, module) in &self.0 {
             for path in &module.paths {
@@ -271,7 +272,7 @@ impl Modules {
     }
 }
 
-/// Returns whether these are the brackets of an attribute that makes an item a test's.
+/// Returns whether these are the brackets of an attribute that marks an item as test code.
 fn is_test(attribute: Option<&TokenTree>) -> bool {
     let text = attribute.map(ToString::to_string).unwrap_or_default();
     let text = text.replace(' ', "");

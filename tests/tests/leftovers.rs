@@ -1,5 +1,5 @@
-//! A plugin leaves no process, task, thread or descriptor. This is one test, as it counts
-//! those of the whole process.
+//! A plugin leaves no process, task, thread or descriptor. This file has only one test, because
+//! it counts those of the whole process.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Left {
     }
 }
 
-/// Creates a host, with a guard in that mode.
+/// Creates a host, with a guard if the mode is `Guarded`.
 fn host_for(mode: Mode) -> Host {
     Host::new(match mode {
         Mode::Guarded => options().guard(env!("CARGO_BIN_EXE_guard"), [""; 0]),
@@ -33,7 +33,7 @@ fn host_for(mode: Mode) -> Host {
     })
 }
 
-/// Ends a plugin in each possible way.
+/// Runs plugins, and ends each in another way.
 async fn cycle(host: &Host, mode: Mode) {
     let honest = host.plugin(mode.fixture(""));
     honest
@@ -82,20 +82,20 @@ async fn no_process_task_thread_or_descriptor_is_left() {
         for (host, mode) in &all {
             cycle(host, *mode).await;
         }
-        let baseline = settled().await;
+        let baseline = wait_for_stable_counts().await;
         for (host, mode) in &all {
             for _ in 0..CYCLES {
                 cycle(host, *mode).await;
             }
         }
-        eventually(|| no_more_than(&Left::now(), &baseline)).await;
+        eventually(|| is_within(&Left::now(), &baseline)).await;
     })
     .await;
 }
 
 /// Waits until two counts in a row are equal and without a child: the epoch ticker and
 /// dropped plugins take a moment to end.
-async fn settled() -> Left {
+async fn wait_for_stable_counts() -> Left {
     let mut before = Left::now();
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -107,7 +107,7 @@ async fn settled() -> Left {
     }
 }
 
-fn no_more_than(now: &Left, baseline: &Left) -> bool {
+fn is_within(now: &Left, baseline: &Left) -> bool {
     now.holdings.children == 0
         && now.tasks <= baseline.tasks
         && now.holdings.threads <= baseline.holdings.threads

@@ -6,7 +6,7 @@ use admission_host::{ErrorKind, Exit};
 use conformance::{GRACE, Mode, Plugin, PluginState, Promise, host, in_every_mode, pin};
 use futures_util::future::join_all;
 
-fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
+fn check_many(plugin: &Plugin, count: usize) -> Vec<Promise> {
     (0..count)
         .map(|n| plugin.check_admission(&pin(&format!("allow/{n}"))))
         .collect()
@@ -15,7 +15,7 @@ fn ask(plugin: &Plugin, count: usize) -> Vec<Promise> {
 in_every_mode! {
     async fn a_hundred_thousand_checks_all_get_a_verdict(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
-        let results = join_all(ask(&plugin, 100_000).iter().map(Promise::wait)).await;
+        let results = join_all(check_many(&plugin, 100_000).iter().map(Promise::wait)).await;
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100_000);
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
@@ -40,7 +40,7 @@ in_every_mode! {
 
     async fn verdicts_before_a_crash_count_and_the_other_checks_fail_with_the_exit(mode: Mode) {
         let plugin = host().plugin(mode.fixture("die-at-5000"));
-        let results = join_all(ask(&plugin, 10_000).iter().map(Promise::wait)).await;
+        let results = join_all(check_many(&plugin, 10_000).iter().map(Promise::wait)).await;
         let (verdicts, failures): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
         assert_eq!((verdicts.len(), failures.len()), (5_000, 5_000));
         let (words, kind) = match mode {

@@ -47,7 +47,7 @@ in_every_mode! {
         let plugin = host_with(repository.clone()).plugin(mode.fixture(""));
         let visited = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;
         assert_eq!(visited.to_string(), keys(96));
-        // Of 48 MiB, 3 were delivered at once and 32 were kept.
+        // Of the 48 MiB, the host delivers 3 MiB at once and keeps 32 MiB.
         assert_eq!(repository.calls(), 2);
         plugin.close(GRACE).await;
     }
@@ -128,7 +128,7 @@ in_every_mode! {
     async fn large_replies_wait_until_the_plugin_reads(mode: Mode) {
         let repository = Scripted::at_once(6, LARGE);
         let plugin = host_with(repository.clone()).plugin(mode.fixture("eight-calls"));
-        // 24 MiB; 16 MiB of unwritten replies would break the plugin.
+        // The replies have 24 MiB, and 16 MiB of unwritten replies would break the plugin.
         let seen = error_of(&plugin.check_admission(&pin("a"))).await;
         assert_eq!(seen.to_string(), "6 6 6 6 6 6 6 6");
         assert_eq!(repository.calls(), 8);

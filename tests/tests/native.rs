@@ -1,4 +1,4 @@
-//! Behaviour of native plugins alone.
+//! Behaviour that only native plugins have.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn fixture() -> NativeCommand {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_fails_one_check_and_the_plugin_goes_on() {
+async fn a_panic_fails_one_check_and_the_plugin_keeps_running() {
     guarded(async {
         let plugin = host().plugin(Mode::Native.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("panic"))).await;
@@ -72,7 +72,7 @@ async fn a_plugin_gets_four_variables_of_the_host_and_the_added_ones() {
 #[tokio::test]
 async fn a_plugin_inherits_no_descriptor_but_its_pipes() {
     guarded(async {
-        // Counted by a program that opens nothing itself, unlike the SDK.
+        // The shell lists the descriptors, because the SDK opens some of its own.
         let command = NativeCommand::new(["sh", "-c", "ls /proc/self/fd >&2; exit 9"]);
         let leak = tempfile::tempfile().expect("a temporary file");
         rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).expect("cleared");
@@ -140,7 +140,7 @@ async fn a_plugin_runs_in_the_working_directory_of_its_host() {
 #[tokio::test]
 async fn a_plugin_leads_a_process_group_of_its_own() {
     guarded(async {
-        // The fifth field is the group. The second, the name, has no blank here.
+        // The fifth field is the group, because the name, the second field, has no blank here.
         let script = r#"read -r line < /proc/$$/stat; set -- $line; echo "$1 $5" >&2; exit 9"#;
         let stderr = stderr_of(NativeCommand::new(["sh", "-c", script])).await;
         let (process, group) = stderr.split_once(' ').expect("two numbers");
@@ -158,7 +158,7 @@ struct Script {
 
 impl Script {
     fn start(name: &'static str, script: &str) -> Self {
-        // Must start before the first line.
+        // The collector must start before the first line.
         Lines::collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let shell = folder.path().join(name);

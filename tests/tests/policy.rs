@@ -1,4 +1,4 @@
-//! The example policy decides like the reference's example.
+//! The example policy gives the same verdicts as the reference's example.
 
 use admission_host::{ErrorKind, InstanceMetadata};
 use conformance::repositories::{Failing, Recorded};

@@ -98,7 +98,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn without_a_repository_metadata_is_unimplemented(mode: Mode) {
+    async fn metadata_is_unimplemented_without_a_repository(mode: Mode) {
         let plugin = host().plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("metadata"))).await;
         assert_eq!(error.code(), Some(Code::UNIMPLEMENTED));

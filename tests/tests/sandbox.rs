@@ -1,4 +1,4 @@
-//! What a component finds in its sandbox, and its limits.
+//! The sandbox of a component, and its limits.
 
 use std::time::Duration;
 

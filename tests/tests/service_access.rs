@@ -96,7 +96,7 @@ async fn a_rejected_token_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn without_a_token_no_request_is_sent() {
+async fn no_request_is_sent_without_a_token() {
     guarded(async {
         let service = FakeService::start(|_, _| page().into());
         let source = || std::future::ready(Err("not logged in".into()));

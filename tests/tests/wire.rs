@@ -97,7 +97,7 @@ in_every_mode! {
         let plugin = host_with(stuck.clone()).plugin(mode.fixture("fifty-calls"));
         let waiting = plugin.check_admission(&pin("a"));
         eventually(|| stuck.under_way() >= 8).await;
-        // In frames, all its calls arrive before this verdict, and none has ended.
+        // On the stdio wire, all its calls arrive before this verdict, and no call has ended.
         plugin.check_admission(&pin("b")).wait().await.expect("admitted");
         assert_eq!(stuck.under_way(), 8);
         assert!(!waiting.is_settled());

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 use crate::cargo::{self, Cargo};
 
-/// A median may be this many times worse than the old one.
+/// Factor by which a median may be worse than the old one.
 const TOLERANCE: f64 = 1.05;
 
 /// Builds the bench of this tree and of `commit`, runs each `runs` times in turns, and prints
@@ -26,7 +26,7 @@ pub(crate) fn compare(
     let benches = [old.build("bench")?, cargo.build("bench")?];
     let mut tables = [Vec::new(), Vec::new()];
     for run in 0..runs {
-        // They take turns to be first, so that a slow drift of the machine hits both.
+        // The benches take turns to run first, so that a slow drift of the machine affects both.
         let order = if run % 2 == 0 { [0, 1] } else { [1, 0] };
         for side in order {
             eprintln!("run {} of {runs}: {}", run + 1, ["old", "new"][side]);
@@ -35,7 +35,7 @@ pub(crate) fn compare(
                     .args(["--runs", "1"])
                     .args(args),
             )?;
-            let printed = String::from_utf8(printed).context("the bench printed no UTF-8")?;
+            let printed = String::from_utf8(printed).context("the output of the bench is not UTF-8")?;
             let table = parse(&printed);
             if table.is_empty() {
                 bail!("cannot find the table in the output of the bench:\n{printed}");
@@ -56,7 +56,7 @@ fn check_out(cargo: &Cargo, commit: &str) -> anyhow::Result<Cargo> {
     };
     let commit = format!("{commit}^{{commit}}");
     let id = cargo::output(git().args(["rev-parse", "--short=12", "--verify", &commit]))?;
-    let id = String::from_utf8(id).context("git printed no commit ID")?;
+    let id = String::from_utf8(id).context("the output of git is not UTF-8")?;
     let folder = cargo.target_folder().join("bench").join(id.trim());
     let tree = folder.join("tree");
     if !tree.exists() {
@@ -111,7 +111,7 @@ fn parse(printed: &str) -> Vec<Figure> {
     figures
 }
 
-/// Reads a number, or a time as `Duration` prints it for debugging, in microseconds.
+/// Parses a number, or a time in the `Debug` format of `Duration`, which becomes microseconds.
 fn number(word: &str) -> Option<f64> {
     let units = [
         ("ns", 1e-3),
@@ -183,8 +183,8 @@ fn report(tables: &[Vec<Vec<Figure>>; 2]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns whether the new median is out of tolerance and of the old quartiles. More checks a
-/// second are better; everything else is a time.
+/// Returns whether the new median is worse than the tolerance allows and outside of the old
+/// quartiles. Of checks per second, more is better. All other figures are times.
 fn is_worse(column: &str, old: Quartiles, new: Quartiles) -> bool {
     if column == "checks/s" {
         new[1] * TOLERANCE < old[1] && new[1] < old[0]

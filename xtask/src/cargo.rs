@@ -37,7 +37,7 @@ impl Cargo {
             serde_json::from_slice(&metadata).context("cannot parse the output of cargo")?;
         let path = |field: &str| {
             let path = metadata[field].as_str().map(PathBuf::from);
-            path.with_context(|| format!("cargo metadata printed no {field}"))
+            path.with_context(|| format!("the output of cargo metadata has no {field}"))
         };
         Ok(Self {
             root: path("workspace_root")?,
@@ -65,7 +65,8 @@ impl Cargo {
         &self.target
     }
 
-    /// Prepares a cargo command for the workspace: a subcommand and arguments without spaces.
+    /// Prepares a cargo command for the workspace. `words` has the subcommand and arguments,
+    /// separated by spaces.
     pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(&self.program);
         // Cargo sets these for this program. Build scripts that watch them would run again.
@@ -84,8 +85,8 @@ impl Cargo {
 
     /// Builds the binary `name` in release mode and returns its path.
     ///
-    /// Builds with the features of the whole workspace: with others, the engine would be
-    /// compiled once more.
+    /// Builds with the features of the whole workspace. With other features, cargo would compile
+    /// wasmtime once more.
     ///
     /// # Errors
     ///
@@ -109,7 +110,7 @@ impl Cargo {
     /// Builds the tests of the workspace and its binaries.
     ///
     /// A build of a binary alone would choose other features of some libraries and compile
-    /// the engine once more.
+    /// wasmtime once more.
     ///
     /// # Errors
     ///
@@ -135,7 +136,7 @@ impl Built {
     ///
     /// # Errors
     ///
-    /// If the build was not a build of that binary.
+    /// If the build did not build that binary.
     pub(crate) fn binary(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.0.iter().find_map(|message| {
             let target = &message["target"];
@@ -144,7 +145,7 @@ impl Built {
             let path = message["executable"].as_str()?;
             (is_binary && !is_test).then(|| path.into())
         });
-        path.with_context(|| format!("cargo printed no path of {name}"))
+        path.with_context(|| format!("the output of cargo has no path of {name}"))
     }
 }
 

@@ -114,7 +114,7 @@ impl Demo {
     }
 }
 
-/// Replaces a file, which may be running.
+/// Replaces a program, which may be running.
 fn replace(from: &Path, to: &Path) -> anyhow::Result<()> {
     let next = to.with_extension("next");
     fs::copy(from, &next)
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_that_differ_in_time_only_agree() {
+    fn verdicts_that_differ_only_in_time_agree() {
         let native = [verdict("a", "admitted", 1), verdict("b", "denied", 2)];
         let component = [verdict("a", "admitted", 3), verdict("b", "denied", 4)];
         assert!(compare(&native, &component).is_ok());

@@ -1,4 +1,4 @@
-//! Tasks of developers and CI: `cargo xtask demo`, `test`, `ci`, `nightly` and others.
+//! Tasks for developers and CI: `cargo xtask demo`, `test`, `ci`, `nightly` and others.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cargo::Cargo;
 
-/// Tasks of developers and CI.
+/// Tasks for developers and CI.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Cli {
@@ -35,7 +35,7 @@ enum Task {
         /// Launches of a plugin in each mode.
         #[arg(long, default_value_t = 1_000)]
         cycles: u32,
-        /// Runs of `admit check` to kill, while launching, running and closing.
+        /// Runs of `admit check` to kill while they launch, run or close their plugin.
         #[arg(long, default_value_t = 201)]
         kills: u32,
     },

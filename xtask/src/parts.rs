@@ -1,4 +1,4 @@
-//! The parts of `ci` and `nightly`. Each list has one line a part.
+//! The parts of `ci` and `nightly`. Each list has one line per part.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +103,7 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
     run_parts(parts, &options.parts)
 }
 
-/// Packages every crate that is published. With `--no-verify`, does not compile what is in
+/// Packages every crate that is published. The option `--no-verify` skips the compilation of
 /// the packages, which takes as long as a first build.
 fn package(cargo: &Cargo, option: &str) -> anyhow::Result<()> {
     let crates = "-p admission-proto -p admission-grpc -p admission-host -p admission-sdk -p admit";
@@ -133,13 +133,13 @@ fn under_load(part: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// If a part fails, or if there is none of a chosen name.
+/// If a part fails, or if `chosen` has an unknown name.
 fn run_parts(parts: &[Part<'_>], chosen: &[String]) -> anyhow::Result<()> {
     let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
     for name in chosen {
         if !names.contains(&&**name) {
             bail!(
-                "there is no part `{name}`; the parts are {}",
+                "unknown part `{name}`; the parts are {}",
                 names.join(", ")
             );
         }
@@ -176,7 +176,7 @@ mod tests {
     use std::cell::RefCell;
 
     #[test]
-    fn chosen_parts_run_in_their_order_and_a_failure_stops_none() {
+    fn chosen_parts_run_in_list_order_and_a_failure_does_not_stop_the_others() {
         let ran = RefCell::new(Vec::new());
         let part = |name: &'static str, result: fn() -> anyhow::Result<()>| {
             let ran = &ran;

@@ -37,7 +37,7 @@ fn is_installed() -> anyhow::Result<bool> {
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args(["--print", "target-libdir", "--target", WASM_TARGET]);
     let folder = cargo::output(&mut rustc)?;
-    let folder = String::from_utf8(folder).context("rustc printed no path")?;
+    let folder = String::from_utf8(folder).context("the output of rustc is not UTF-8")?;
     // An interrupted download may leave an empty folder.
     let mut entries = std::fs::read_dir(folder.trim_end())
         .into_iter()

@@ -34,8 +34,8 @@ fn fixture(argument: &str) -> String {
 over_both_wires! {
     async fn the_end_of_stdin_stops_everything(wire: Wire) {
         let mut liveness = LivenessPipe::new();
-        let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
-        let source = held(wire, &liveness, &[runaway, &fixture("")]);
+        let daemon = "setsid sh -c 'sleep 1000 & echo up >&9'";
+        let source = held(wire, &liveness, &[daemon, &fixture("")]);
         let plugin = host().plugin(source);
         assert!(
             outcome(&plugin.check_admission(&pin("allow/a")))
@@ -57,12 +57,12 @@ over_both_wires! {
         let _check = plugin.check_admission(&pin("a"));
         pid(&mut liveness).await;
         eventually(|| plugin.state() == PluginState::Running).await;
-        // If the client had killed `admit`, the exit would be another.
+        // If the client had killed `admit`, this would be `KilledByHost`.
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
         assert!(!liveness.has_writer());
     }
 
-    async fn sigint_is_left_to_the_client(wire: Wire) {
+    async fn sigint_does_not_stop_admit(wire: Wire) {
         let mut liveness = LivenessPipe::new();
         let plugin = host().plugin(held(wire, &liveness, &[&fixture("")]));
         assert!(
@@ -79,11 +79,11 @@ over_both_wires! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn a_killed_admit_takes_the_policy_with_it(wire: Wire) {
+    async fn killing_admit_kills_the_policy(wire: Wire) {
         for (signal, words) in [(Signal::TERM, "terminated"), (Signal::KILL, "killed")] {
             let mut liveness = LivenessPipe::new();
-            let runaway = "setsid sh -c 'sleep 1000 & echo up >&9'";
-            let source = held(wire, &liveness, &[runaway, &fixture("stubborn")]);
+            let daemon = "setsid sh -c 'sleep 1000 & echo up >&9'";
+            let source = held(wire, &liveness, &[daemon, &fixture("stubborn")]);
             let plugin = host().plugin(source);
             let check = plugin.check_admission(&pin("a"));
             let admit = pid(&mut liveness).await;
@@ -101,7 +101,7 @@ over_both_wires! {
 }
 
 #[test]
-fn without_a_check_the_policy_is_not_started() {
+fn the_policy_is_not_started_without_a_check() {
     let run = Command::new(admit())
         .args(["cipd-plugin", "--", "/does/not/exist"])
         .stdin(Stdio::null())

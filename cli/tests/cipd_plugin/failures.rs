@@ -78,7 +78,7 @@ over_both_wires! {
                 INTERNAL,
                 &format!("crash: the admission plugin terminated: exit status {status}"),
             );
-            // Nothing is cached: an earlier admission does not count.
+            // The first check was admitted before the crash; the last one fails.
             let answers = answers(source, &["allow/a", "exit/7", "allow/b"]).await;
             assert_eq!(answers, [None, crashed.clone(), crashed], "{policy:?}");
         }
@@ -138,7 +138,7 @@ fn a_wrong_command_line_is_refused_with_the_usage() {
 }
 
 #[test]
-fn bytes_that_are_no_client_are_an_error() {
+fn stdin_that_is_not_from_a_client_is_an_error() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     std::io::Write::write_all(&mut writer, b"\0 no frame and no handshake").unwrap();
     drop(writer);

@@ -104,7 +104,7 @@ pub(crate) fn admit() -> &'static str {
     env!("CARGO_BIN_EXE_admit")
 }
 
-/// `admit` under another name, which tells its log lines from those of other tests.
+/// `admit` under another name, by which a test finds its log lines.
 pub(crate) struct Renamed {
     pub(crate) admit: PathBuf,
     _folder: TempDir,

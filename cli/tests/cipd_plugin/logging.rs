@@ -106,7 +106,7 @@ over_both_wires! {
     }
 }
 
-/// The client is not our own host, which would drop lines itself.
+/// The client is a peer host, because our own host would drop lines itself.
 #[tokio::test]
 async fn a_warning_about_dropped_lines_precedes_the_verdict() {
     guarded(async {

@@ -112,7 +112,8 @@ async fn verdicts_are_the_same_by_every_route() {
         let codes = (-1..=17).chain([12345, i32::MIN, i32::MAX]);
         let packages = actions.map(str::to_owned).into_iter();
         let packages = packages.chain(codes.map(|code| format!("code/{code}")));
-        // One in eight of these requests metadata, and half of those have some.
+        // For one in eight of these packages the fixture requests metadata. Half of the packages
+        // have metadata.
         let packages = packages.chain((0..200).map(|n| format!("hash/{n}")));
         let pins: Vec<Pin> = packages.map(|package| pin(&package)).collect();
         let mut metadata = MemoryRepository::new();
@@ -195,7 +196,7 @@ async fn errors_of_the_repository_are_the_same_by_every_route() {
         }
         let asked = [pin("metadata")];
         let outcomes = outcomes_by_every_route(&host(), "conformance-fixture", &asked).await;
-        assert_eq!(outcomes[0].as_ref().unwrap().code, Some(12), "none to ask");
+        assert_eq!(outcomes[0].as_ref().unwrap().code, Some(12), "no repository");
     })
     .await;
 }
@@ -219,7 +220,7 @@ async fn odd_pages_of_the_repository_have_the_same_outcome_by_every_route() {
                 // More entries than requested.
                 "visit-all/7" if token.is_empty() => MetadataPage::new(entries(40, 100), "next"),
                 "visit-all/7" => MetadataPage::new(entries(3, 100), ""),
-                // The keys make a longer message than a host keeps.
+                // The message with all keys is longer than what a host keeps.
                 "visit-all/0" if token.is_empty() => MetadataPage::new(entries(2_000, 1), ""),
                 "visit-first" => MetadataPage::new(entries(1, 0), "next"),
                 "metadata/huge" => MetadataPage::new(entries(1, 5 << 20), ""),
@@ -297,7 +298,7 @@ async fn failures_differ_by_route_only_where_a_component_differs() {
             [late.clone(), None],
             [late.clone(), None],
         ),
-        // WASI 0.2 has no exit numbers.
+        // WASI 0.2 has no exit codes.
         (
             ["exit/7", "allow/a"],
             [crash("exit status 7"), crash("exit status 7")],

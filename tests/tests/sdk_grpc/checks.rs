@@ -66,7 +66,7 @@ async fn codes_out_of_range_and_details_arrive_unchanged() {
 }
 
 #[tokio::test]
-async fn a_panic_aborts_its_check_and_the_plugin_lives_on() {
+async fn a_panic_aborts_its_check_and_the_plugin_keeps_running() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;
         plugin.ask("1", "panic").await;

@@ -75,7 +75,7 @@ fn ten_thousand_checks_in_one_write_are_all_answered_once() {
 }
 
 #[test]
-fn a_panic_aborts_its_check_and_the_plugin_lives_on() {
+fn a_panic_aborts_its_check_and_the_plugin_keeps_running() {
     within_a_minute(|| {
         let mut plugin = Plugin::connect("", "info");
         plugin.ask("1", "panic");
@@ -364,7 +364,7 @@ fn at_most_eight_metadata_calls_are_in_flight_and_other_checks_go_on() {
 }
 
 #[test]
-fn a_wait_for_metadata_ends_with_stdin() {
+fn the_end_of_stdin_cancels_a_metadata_call() {
     within_a_minute(|| {
         let mut plugin = Plugin::connect("", "info");
         plugin.ask("1", "metadata");

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::litter;
 
 /// A process or descriptor that is still there after this time counts as left.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Launches and closes a plugin `count` times.
 ///
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) async fn run(host: &Host, mode: Mode, count: u32) -> anyhow::Result<()> {
     let started = Instant::now();
     cycle(host, mode).await?;
-    let baseline = settled().await?;
+    let baseline = wait_for_stable_counts().await?;
     for number in 1..count {
         cycle(host, mode)
             .await
@@ -34,7 +34,7 @@ pub(crate) async fn run(host: &Host, mode: Mode, count: u32) -> anyhow::Result<(
             sleep(Duration::from_millis(10)).await;
         }
     };
-    if timeout(PATIENCE, returned).await.is_err() {
+    if timeout(TIMEOUT, returned).await.is_err() {
         let left = Holdings::now();
         bail!("{mode:?}: after the last cycle: {left}; after the first: {baseline}");
     }
@@ -60,13 +60,13 @@ async fn cycle(host: &Host, mode: Mode) -> anyhow::Result<()> {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(PATIENCE, gone)
+    timeout(TIMEOUT, gone)
         .await
         .context("a process of the plugin is still running")
 }
 
 /// Waits until there are no children and two samples are equal.
-async fn settled() -> anyhow::Result<Holdings> {
+async fn wait_for_stable_counts() -> anyhow::Result<Holdings> {
     let settled = async {
         let mut before = Holdings::now();
         loop {
@@ -78,7 +78,7 @@ async fn settled() -> anyhow::Result<Holdings> {
             before = now;
         }
     };
-    timeout(PATIENCE, settled)
+    timeout(TIMEOUT, settled)
         .await
         .context("threads and descriptors keep changing after the first cycle")
 }

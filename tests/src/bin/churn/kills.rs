@@ -17,7 +17,7 @@ use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use crate::litter;
 
 /// A process that is still running after this time counts as left.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest time between the event of a stage and the kill, in microseconds.
 const LATEST: u64 = 5_000;
@@ -91,7 +91,7 @@ fn kill_one(admit: &Path, stage: Stage) -> anyhow::Result<Duration> {
         if !orphans && !liveness.has_writer() {
             return Ok(killed.elapsed());
         }
-        if killed.elapsed() > PATIENCE {
+        if killed.elapsed() > TIMEOUT {
             bail!("still running: {}", describe(&children()));
         }
         sleep(Duration::from_micros(100));
@@ -119,7 +119,7 @@ fn start(admit: &Path, packages: &[&str], plugin: &[std::ffi::OsString]) -> anyh
 fn wait_for_lines(liveness: &mut LivenessPipe, lines: usize) -> anyhow::Result<()> {
     let started = Instant::now();
     while liveness.text().lines().count() < lines {
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > TIMEOUT {
             bail!("the plugin has only written {:?}", liveness.text());
         }
         sleep(Duration::from_micros(100));

@@ -12,7 +12,7 @@ use rand::{Rng as _, RngExt as _};
 use crate::ledger::Ledger;
 
 /// Checks that are pending for longer count as lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Fewest and most checks of one plugin: enough for several batches, so that a plugin that
 /// crashes near the end has sent most verdicts.
@@ -91,7 +91,7 @@ pub(crate) async fn run(
             }
         }
     };
-    if tokio::time::timeout(PATIENCE, everything).await.is_err() {
+    if tokio::time::timeout(TIMEOUT, everything).await.is_err() {
         ledger.lost += waiting.len() as u64;
     }
     drop(waiting);
