@@ -69,7 +69,9 @@ fn build(workspace: &Path, folder: &Path, target: &str) {
     ] {
         cargo.env_remove(name);
     }
-    let status = cargo.status().expect("cargo can be run, since it runs this program");
+    let status = cargo
+        .status()
+        .expect("cargo can be run, since it runs this program");
     assert!(
         status.success(),
         "building the plugins for {target} failed; if that target is missing, `cargo xtask test` \

@@ -35,7 +35,8 @@ pub(crate) fn compare(
                     .args(["--runs", "1"])
                     .args(args),
             )?;
-            let printed = String::from_utf8(printed).context("the output of the bench is not UTF-8")?;
+            let printed =
+                String::from_utf8(printed).context("the output of the bench is not UTF-8")?;
             let table = parse(&printed);
             if table.is_empty() {
                 bail!("cannot find the table in the output of the bench:\n{printed}");

@@ -138,10 +138,7 @@ fn run_parts(parts: &[Part<'_>], chosen: &[String]) -> anyhow::Result<()> {
     let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
     for name in chosen {
         if !names.contains(&&**name) {
-            bail!(
-                "unknown part `{name}`; the parts are {}",
-                names.join(", ")
-            );
+            bail!("unknown part `{name}`; the parts are {}", names.join(", "));
         }
     }
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);

@@ -196,7 +196,11 @@ async fn errors_of_the_repository_are_the_same_by_every_route() {
         }
         let asked = [pin("metadata")];
         let outcomes = outcomes_by_every_route(&host(), "conformance-fixture", &asked).await;
-        assert_eq!(outcomes[0].as_ref().unwrap().code, Some(12), "no repository");
+        assert_eq!(
+            outcomes[0].as_ref().unwrap().code,
+            Some(12),
+            "no repository"
+        );
     })
     .await;
 }
