@@ -38,7 +38,7 @@ pub enum ErrorKind {
     Denied,
     /// `policy-error`: the plugin could not decide. Its message says why.
     PolicyError,
-    /// `overload`: too many checks were pending. Check again later, or ask for fewer at once.
+    /// `overload`: too many checks were pending. Check again later, or check fewer pins at once.
     Overload,
     /// `aborted`: the plugin was closed. Check again with a plugin that is not closed.
     Aborted,

@@ -1,4 +1,4 @@
-//! The host: all plugins of a program, and what they share.
+//! The host: all plugins of a program, and their shared state.
 
 use std::ffi::OsString;
 use std::fmt;

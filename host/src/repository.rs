@@ -21,7 +21,7 @@ pub use prpc::{PrpcOptions, PrpcRepository, PrpcRepositoryError, TokenError};
 pub type MetadataFuture<'a> =
     StdPin<Box<dyn Future<Output = Result<MetadataPage, Status>> + Send + 'a>>;
 
-/// Answers the metadata calls of plugins.
+/// A source of metadata, which serves the metadata calls of plugins.
 ///
 /// An embedder may implement it. The host has at most 8 calls of one plugin in progress at
 /// a time, and merges identical ones. It drops the future of a call when all checks that wait

@@ -44,7 +44,7 @@ pub(crate) trait Session: Send {
     /// Sends an admission.
     fn send_admission(&mut self, admission: Admission);
 
-    /// Answers a metadata call, unless the plugin is closing or cancelled the call.
+    /// Replies to a metadata call, unless the plugin is closing or cancelled the call.
     fn reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>);
 
     /// Returns how many bytes of replies wait to be written.
@@ -76,7 +76,7 @@ pub(crate) trait SessionEvents: Send + Sync {
     fn count_unknown_frame(&self);
 }
 
-/// What a plugin sent, for the supervisor to act on.
+/// An event of a session, which the supervisor handles.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The plugin requested admissions. Comes once, before verdicts and metadata calls.

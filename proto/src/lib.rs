@@ -3,7 +3,7 @@
 //! A package client asks an admission plugin whether it may deploy a [`Pin`]. This crate has
 //! what both sides share: the messages of [`wire`], the [`frame`]s that carry them over stdin
 //! and stdout, and plain Rust types for users: the [`Admission`] that a policy judges, the
-//! [`InstanceMetadata`] that it may ask for and the [`Status`] that it answers with.
+//! [`InstanceMetadata`] that it may request and the [`Status`] that it returns.
 //!
 //! The crate performs no I/O and compiles for every target.
 //!

@@ -60,7 +60,7 @@ pub(crate) struct Question {
 /// The CIPD service of an uncached check.
 pub(crate) struct Origin {
     pub(crate) service_url: String,
-    /// Answers the metadata calls for this check.
+    /// Serves the metadata calls for this check.
     pub(crate) repository: Arc<dyn Repository>,
 }
 

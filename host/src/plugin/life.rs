@@ -69,7 +69,7 @@ pub(crate) struct Asked {
     pub(crate) launches: bool,
 }
 
-/// What the supervisor does next.
+/// The next action of the supervisor.
 pub(crate) enum Order {
     /// End the session, as the plugin is closed or broken.
     Close,
@@ -198,7 +198,7 @@ impl Life {
         self.lock().kill_at
     }
 
-    /// Returns what the supervisor does next. It may send checks while fewer than
+    /// Returns the next action of the supervisor, which may send checks while fewer than
     /// `max_in_flight` are in flight.
     pub(crate) fn next_order(&self, max_in_flight: usize) -> Order {
         let mut shared = self.lock();

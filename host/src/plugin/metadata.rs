@@ -160,8 +160,8 @@ impl MetadataCalls {
     fn validate(&mut self, call: MetadataCall, core: &Core) -> Result<Call, Status> {
         let (mut check, mut origin) = (None, None);
         if let Some(id) = &call.admission_id {
-            let id = CheckId::from_wire(id).ok_or_else(check_ended)?;
-            let registered = core.life.register_call(id).ok_or_else(check_ended)?;
+            let id = CheckId::from_wire(id).ok_or_else(check_ended_status)?;
+            let registered = core.life.register_call(id).ok_or_else(check_ended_status)?;
             self.checks.entry(id).or_default();
             (check, origin) = (Some(id), registered.origin);
         }
@@ -335,7 +335,7 @@ impl MetadataCalls {
             let CheckResources { calls, listings } = self.checks.remove(&check).unwrap_or_default();
             for call_id in calls {
                 self.end(call_id);
-                session.reply(call_id, Err(check_ended()));
+                session.reply(call_id, Err(check_ended_status()));
             }
             for version in listings {
                 self.kept.end(version, check);
@@ -394,7 +394,7 @@ fn start_fetch(query: Arc<Query>) -> (AbortHandle, BoxFuture<'static, Option<Fet
     (abort, fetch.boxed())
 }
 
-fn check_ended() -> Status {
+fn check_ended_status() -> Status {
     Status::new(Code::CANCELLED, "the admission check has ended")
 }
 

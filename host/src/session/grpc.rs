@@ -100,8 +100,8 @@ impl Session for GrpcSession {
                     self.written += n;
                     wrote = true;
                 }
-                // The plugin closed its stdin. Its exit or the connect timeout decides what
-                // that means.
+                // The plugin closed its stdin, which is not an error. It fails only if it
+                // exits or does not connect in time.
                 Poll::Ready(_) => {
                     self.stdin = None;
                     return true;

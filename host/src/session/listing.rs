@@ -40,7 +40,7 @@ pub(super) fn asked(request: ListMetadataRequest) -> Result<ListMetadata, Status
 }
 
 /// Converts a reply into a page with its size in bytes, or an error. Applies the limits of both
-/// wires, so that a policy gets the same over each.
+/// wires, so that a policy gets equal replies over each.
 pub(super) fn answer(
     page: Result<MetadataPage, Status>,
 ) -> Result<(ListMetadataResponse, usize), Status> {

@@ -125,8 +125,8 @@ impl Session for StdioSession {
                     self.outbox.advance(n);
                     wrote = true;
                 }
-                // The plugin closed its stdin. Its exit or the end of its output decides
-                // what that means; a broken pipe is never itself an error.
+                // The plugin closed its stdin, which is not an error. It fails only if it
+                // exits or closes its output.
                 Poll::Ready(_) => {
                     self.close_stdin();
                     return true;

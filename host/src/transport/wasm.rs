@@ -169,8 +169,8 @@ impl Launcher for WasmLauncher {
                 Ok(command) => command?,
                 Err(error) if error.is_cancelled() => return Err(LaunchError::HostClosed),
                 Err(error) => {
-                    let words = format!("the compiler failed on the component: {error}");
-                    return Err(LaunchError::Component(words));
+                    let text = format!("the compiler failed on the component: {error}");
+                    return Err(LaunchError::Component(text));
                 }
             };
             guest::start(engine, command, &component, stderr)
@@ -191,9 +191,9 @@ fn prepare(
         return Err(LaunchError::Imports { names });
     }
     if !sandbox::exports_run(engine, &compiled) {
-        let words = "the component does not export `wasi:cli/run` of WASI 0.2, \
+        let text = "the component does not export `wasi:cli/run` of WASI 0.2; \
                      build it as a command";
-        return Err(LaunchError::Component(words.into()));
+        return Err(LaunchError::Component(text.into()));
     }
     // All interfaces are known, so the error is about a function or a type of one.
     sandbox::link(engine, &compiled).map_err(|error| LaunchError::Imports {
@@ -220,8 +220,8 @@ fn compile(
     }
 
     let compiled = Compiled::from_binary(engine, bytes).map_err(|error| {
-        let words = one_line(&format!("{error:#}"));
-        LaunchError::Component(format!("the component cannot be compiled: {words}"))
+        let text = one_line(&format!("{error:#}"));
+        LaunchError::Component(format!("the component cannot be compiled: {text}"))
     })?;
     tracing::debug!(
         plugin = &*component.name,
@@ -236,9 +236,9 @@ fn compile(
 
 /// Puts the text of an engine's error on one line of bounded length.
 fn one_line(text: &str) -> String {
-    let mut words = escape(&text.replace('\n', " "));
-    words.truncate(words.floor_char_boundary(MAX_ERROR_TEXT));
-    words
+    let mut line = escape(&text.replace('\n', " "));
+    line.truncate(line.floor_char_boundary(MAX_ERROR_TEXT));
+    line
 }
 
 #[cfg(test)]

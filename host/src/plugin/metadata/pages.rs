@@ -67,7 +67,7 @@ impl Pager {
             return Ok(None);
         };
         let Some((place, token)) = read_token(token) else {
-            return Err(bad_token());
+            return Err(bad_token_status());
         };
         request.page_token = token.to_owned();
         Ok(Some(place))
@@ -113,8 +113,8 @@ impl Pager {
     ) -> Result<(MetadataPage, usize), Status> {
         let offset = match place {
             None => 0,
-            Some(place) if place.version != listing.version => return Err(changed(listing)),
-            Some(place) if place.offset >= listing.total => return Err(bad_token()),
+            Some(place) if place.version != listing.version => return Err(changed_status(listing)),
+            Some(place) if place.offset >= listing.total => return Err(bad_token_status()),
             Some(place) => place.offset,
         };
         let seen = offset - listing.start;
@@ -220,14 +220,14 @@ fn read_token(token: &str) -> Option<(Place, &str)> {
     Some((place, token))
 }
 
-fn bad_token() -> Status {
+fn bad_token_status() -> Status {
     Status::new(
         Code::INVALID_ARGUMENT,
         "bad 'page_token': not a token of this host",
     )
 }
 
-fn changed(listing: &Listing) -> Status {
+fn changed_status(listing: &Listing) -> Status {
     let package = quote_bytes(listing.request.package.as_bytes());
     let text = format!("the metadata of {package} has changed while it was being listed");
     Status::new(Code::ABORTED, text)

@@ -27,7 +27,7 @@ pub(super) struct TokenCache {
     last: Mutex<Option<Fetch>>,
 }
 
-/// A call of the source that has ended.
+/// A completed call of the source.
 struct Fetch {
     result: Result<Token, String>,
     started: Instant,

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::session::{Event, MetadataCall, SessionError, SessionEvents, listing};
 
-/// Limit of admissions that are queued for the stream. Further checks stay in the check cache,
-/// which has them anyway, until half of the queue is sent.
+/// Limit of admissions that are queued for the stream. Further checks stay in the check cache
+/// until half of the queue is sent.
 const MAX_QUEUED_ADMISSIONS: usize = 1_024;
 
 /// Bytes of metadata calls that are queued for the session.
@@ -104,7 +104,7 @@ impl SharedSession {
         let mut state = self.lock();
         match state.stream {
             StreamState::NotRequested => {}
-            StreamState::Finishing => return Err(terminating()),
+            StreamState::Finishing => return Err(terminating_status()),
             StreamState::Open | StreamState::Ended => {
                 let text = "already called ListAdmissions";
                 return Err(tonic::Status::failed_precondition(text));
@@ -155,7 +155,7 @@ impl SharedSession {
             session: self,
             call_id,
         };
-        receiver.await.unwrap_or_else(|_| Err(finishing()))
+        receiver.await.unwrap_or_else(|_| Err(finishing_status()))
     }
 
     fn start_call(
@@ -166,7 +166,7 @@ impl SharedSession {
         let size = size_of::<MetadataCall>() + request.encoded_len();
         let mut state = self.lock();
         if state.stream == StreamState::Finishing {
-            return Err(finishing());
+            return Err(finishing_status());
         }
         if state.queued_call_bytes + size > MAX_QUEUED_CALLS {
             let text = "too many metadata calls at once";
@@ -295,7 +295,7 @@ impl Stream for AdmissionStream {
         let session = &self.0;
         let mut state = session.lock();
         if state.stream == StreamState::Finishing {
-            return Poll::Ready(Some(Err(terminating())));
+            return Poll::Ready(Some(Err(terminating_status())));
         }
         let Some(admission) = state.admissions.pop_front() else {
             // Under the lock, so that an admission that is queued later wakes the stream.
@@ -355,12 +355,12 @@ impl Drop for UnwrittenReply {
 }
 
 /// Ends the stream when the host closes the plugin.
-fn terminating() -> tonic::Status {
+fn terminating_status() -> tonic::Status {
     tonic::Status::aborted("terminating")
 }
 
 /// Ends a metadata call when the host closes the plugin.
-fn finishing() -> Status {
+fn finishing_status() -> Status {
     Status::new(Code::CANCELLED, "the host asked the plugin to shut down")
 }
 

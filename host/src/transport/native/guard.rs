@@ -127,12 +127,13 @@ fn take_socket(number: &OsStr) -> Option<UnixStream> {
     }
     // SAFETY: the call fails if the descriptor is not open.
     fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).ok()?;
-    // SAFETY: it is open, and this process has opened nothing yet: it is the host's.
+    // SAFETY: the descriptor is open. This process has opened none yet, so it is the socket that
+    // the host passed, and nothing else owns it.
     Some(unsafe { OwnedFd::from_raw_fd(number) }.into())
 }
 
 fn errno(error: &io::Error) -> i32 {
-    // Only a NUL in an argument has no number, and an argument of this process has none.
+    // Only the error for a NUL in an argument has no number, and the arguments have no NUL.
     error.raw_os_error().unwrap_or(libc::EINVAL)
 }
 
@@ -163,7 +164,7 @@ fn prepare() -> io::Result<(OwnedFd, [OwnedFd; 3])> {
 /// Blocks every signal, so that only SIGKILL and SIGSTOP affect this process. Returns a
 /// descriptor that is readable when a child has exited. Children inherit the blocked signals.
 fn block_signals() -> io::Result<OwnedFd> {
-    // A process that ignores SIGCHLD, which it may have inherited, gets no exit status.
+    // A process that ignores SIGCHLD gets no exit status, and it may have inherited that.
     // SAFETY: no handler is installed.
     if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_ERR {
         return Err(io::Error::last_os_error());
@@ -195,7 +196,7 @@ fn clear(child_signal: &OwnedFd) {
 
 fn start(mut command: Command, [stdin, stdout, stderr]: [OwnedFd; 3]) -> io::Result<Pid> {
     command.stdin(stdin).stdout(stdout).stderr(stderr);
-    // The command is dropped at the end, and this process's copies of the pipes with it.
+    // Dropping the command closes this process's copies of the pipes.
     Ok(Pid::from_child(&configure_plugin(&mut command).spawn()?))
 }
 

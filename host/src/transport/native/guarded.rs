@@ -133,8 +133,8 @@ fn spawn_guard(
     // Its number must not be 0, 1 or 2, which the pipes get.
     let theirs = fcntl_dupfd_cloexec(theirs, FIRST_FREE_FD)?;
     command.arg(theirs.as_raw_fd().to_string()).args(argv);
-    // The host's copy of `theirs` is dropped with the command, so that the socket ends when
-    // the guard dies.
+    // The host's copy of `theirs` is dropped with the command, so that the socket is
+    // closed when the guard exits.
     let guard = spawn::configure_guard(&mut command, theirs).spawn()?;
     let running = GuardedPlugin {
         guard: Process::new(&guard)?,
@@ -196,7 +196,7 @@ impl RunningPlugin for GuardedPlugin {
         self.stderr.poll(cx);
         let exit = match ready!(self.poll_report(cx)) {
             Some(Report::Exited(status)) => describe_exit(status, self.killed),
-            // The plugin dies with its guard, and its exit status is lost.
+            // The kernel kills the plugin when its guard exits. The exit status is lost.
             _ => Exit::failed(ErrorKind::Crash, "its guard died"),
         };
         self.stderr.finish(cx);

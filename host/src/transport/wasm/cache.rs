@@ -235,7 +235,7 @@ fn warn(folder: &Path, plugin: &Arc<str>, error: &io::Error) {
         plugin = &**plugin,
         folder = %folder.display(),
         %error,
-        "cannot keep compiled components in the cache folder"
+        "cannot store compiled components in the cache folder"
     );
 }
 

@@ -23,7 +23,7 @@ pub(super) struct CpuMeter {
     burst: Mutex<Burst>,
 }
 
-/// What happens to the guest at a tick.
+/// The action for the guest at an epoch tick.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TickAction {
     /// It has just been resumed, and runs until the next tick.
@@ -48,7 +48,7 @@ impl CpuMeter {
 
     /// Must be called when the guest has read or written.
     pub(super) fn mark_progress(&self) {
-        // Stored and loaded by one thread; it orders nothing else.
+        // One thread stores and loads it, so it needs no ordering.
         self.moved_bytes.store(true, Ordering::Relaxed);
     }
 

@@ -21,8 +21,8 @@ static ENGINE: LazyLock<Result<Engine, String>> =
 ///
 /// If this machine cannot run the code of the compiler.
 pub(super) fn engine() -> Result<&'static Engine, LaunchError> {
-    ENGINE.as_ref().map_err(|words| {
-        LaunchError::Component(format!("this machine cannot run components: {words}"))
+    ENGINE.as_ref().map_err(|text| {
+        LaunchError::Component(format!("this machine cannot run components: {text}"))
     })
 }
 
@@ -47,7 +47,7 @@ fn config() -> Config {
         // A backtrace shows names of functions. Lines would need debug information, which an
         // environment variable could switch on.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        // Only a native unwinder reads it, and each component would register its own.
+        // Only native unwinders use this information, and each component would register its own.
         .native_unwind_info(false);
     config
 }

@@ -74,7 +74,7 @@ fn new_store(engine: &Engine, state: GuestState, meter: Arc<CpuMeter>) -> Store<
     store.limiter(|state| &mut state.limits);
     store.set_max_component_handles(MAX_HANDLES);
     store.set_hostcall_fuel(MAX_COPIED);
-    // Without a deadline the first instruction is already past it.
+    // The default deadline has passed at the first instruction already.
     store.set_epoch_deadline(NEXT_TICK);
     store.epoch_deadline_callback(move |_| match meter.tick() {
         TickAction::Continue => Ok(UpdateDeadline::Continue(NEXT_TICK)),
@@ -92,12 +92,12 @@ async fn run(
 ) -> Exit {
     let command = match command.instantiate_async(&mut store).await {
         Ok(command) => command,
-        Err(error) => return interrupted("trap: cannot be instantiated", &error, &stderr),
+        Err(error) => return describe_exit("trap: cannot be instantiated", &error, &stderr),
     };
     match command.wasi_cli_run().call_run(&mut store).await {
         Ok(Ok(())) => Exit::Success,
-        Ok(Err(())) => exited_with_failure(),
-        Err(error) => interrupted("trap", &error, &stderr),
+        Ok(Err(())) => failed_exit(),
+        Err(error) => describe_exit("trap", &error, &stderr),
     }
 }
 
@@ -153,10 +153,10 @@ impl Drop for RunningGuest {
 
 /// Returns the exit of a guest that called `exit` or trapped. Adds the backtrace of a trap to
 /// its stderr.
-fn interrupted(prefix: &str, error: &Error, stderr: &StderrLog) -> Exit {
+fn describe_exit(prefix: &str, error: &Error, stderr: &StderrLog) -> Exit {
     match error.downcast_ref() {
         Some(I32Exit(0)) => return Exit::Success,
-        Some(I32Exit(_)) => return exited_with_failure(),
+        Some(I32Exit(_)) => return failed_exit(),
         None => {}
     }
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
@@ -171,9 +171,9 @@ fn interrupted(prefix: &str, error: &Error, stderr: &StderrLog) -> Exit {
     let (kind, reason) = if let Some(limit) = exceeded_limit(error) {
         (ErrorKind::Resource, limit)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
-        let words = trap.to_string();
-        let words = words.strip_prefix("wasm trap: ").unwrap_or(&words);
-        (ErrorKind::Trap, words.to_owned())
+        let text = trap.to_string();
+        let text = text.strip_prefix("wasm trap: ").unwrap_or(&text);
+        (ErrorKind::Trap, text.to_owned())
     } else {
         // The host has refused a call. The innermost cause has the reason.
         (ErrorKind::Trap, one_line(&error.root_cause().to_string()))
@@ -182,7 +182,7 @@ fn interrupted(prefix: &str, error: &Error, stderr: &StderrLog) -> Exit {
 }
 
 /// Returns the exit of a guest that failed. WASI 0.2 has no exit status but success and failure.
-fn exited_with_failure() -> Exit {
+fn failed_exit() -> Exit {
     Exit::failed(ErrorKind::Crash, "exit status 1")
 }
 

@@ -25,8 +25,8 @@ pub(super) const MAX_RESOURCES: usize = 1024;
 /// Most handles to resources, in all tables of the component.
 pub(super) const MAX_HANDLES: usize = 4096;
 
-/// Most bytes that the host copies for one call of the guest. A write of a full pipe takes
-/// 64 KiB of it.
+/// Most bytes that the host copies for one call of the guest. A write that fills a
+/// pipe takes 64 KiB of this.
 pub(super) const MAX_COPIED: usize = 1 << 20;
 
 /// Most random bytes that one call returns.
@@ -51,8 +51,8 @@ impl LimitExceeded {
 
 /// Returns a text about the limit that the guest exceeded, if that caused the error.
 pub(super) fn exceeded_limit(error: &Error) -> Option<String> {
-    if let Some(LimitExceeded(words)) = error.downcast_ref() {
-        return Some(words.clone());
+    if let Some(LimitExceeded(text)) = error.downcast_ref() {
+        return Some(text.clone());
     }
     let limit = if let Some(ResourceTableError::Full) = error.downcast_ref() {
         format!("{MAX_RESOURCES} open streams and pollables")
@@ -80,10 +80,10 @@ pub(super) fn exceeded_limit(error: &Error) -> Option<String> {
                 format!("{MAX_TABLES} tables"),
             ),
         ];
-        let words = error.root_cause().to_string();
+        let text = error.root_cause().to_string();
         known
             .into_iter()
-            .find_map(|(part, limit)| words.contains(part).then_some(limit))?
+            .find_map(|(part, limit)| text.contains(part).then_some(limit))?
     };
     Some(format!("the limit of {limit} was exceeded"))
 }

@@ -206,7 +206,7 @@ impl AsyncRead for HostReader {
             return Poll::Ready(Ok(()));
         }
         ready!(self.0.poll_readable(cx));
-        // At the end nothing is read, which is how this trait reports it.
+        // At the end nothing is read, which this trait defines as end-of-file.
         let _end = self.0.read(buf.remaining(), |piece| buf.put_slice(piece));
         Poll::Ready(Ok(()))
     }

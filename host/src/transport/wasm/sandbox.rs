@@ -100,7 +100,7 @@ impl GuestState {
             .stdin(Stdio(stdin))
             .stdout(Stdio(stdout))
             .stderr(Stdio(stderr))
-            // By default a guest can create sockets, without using them: each is a descriptor.
+            // By default a guest can create sockets that it cannot use. Each takes a descriptor.
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)

@@ -52,7 +52,7 @@ impl Source {
         match wrong_kind(&bytes) {
             None => Ok(bytes),
             Some(kind) => Err(LaunchError::Component(format!(
-                "{kind}, a component is needed"
+                "expected a component, found {kind}"
             ))),
         }
     }
@@ -101,10 +101,10 @@ fn wrong_kind(bytes: &[u8]) -> Option<String> {
             Some(COMPONENT) => None,
             Some(CORE_MODULE) => Some("a core module".into()),
             Some(version) => Some(format!(
-                "WebAssembly of an unknown version, {}",
+                "WebAssembly of the unknown version {}",
                 quote_bytes(version)
             )),
-            None => Some("a WebAssembly file that was cut short".into()),
+            None => Some("an incomplete WebAssembly file".into()),
         };
     }
     let kind = match bytes {
@@ -113,7 +113,7 @@ fn wrong_kind(bytes: &[u8]) -> Option<String> {
         [0x7f, b'E', b'L', b'F', ..] => "a native executable".into(),
         [b'P', b'K', 3 | 5, 4 | 6, ..] => "a zip archive".into(),
         _ if is_text_format(bytes) => "WebAssembly in the text format".into(),
-        _ => format!("not WebAssembly, but {}", quote_bytes(bytes)),
+        _ => format!("a file that starts with {}", quote_bytes(bytes)),
     };
     Some(kind)
 }
@@ -137,15 +137,15 @@ mod tests {
     #[test]
     fn other_files_are_refused_with_their_kind() {
         let refused =
-            |kind: &str| format!("failed to launch the plugin: {kind}, a component is needed");
+            |kind: &str| format!("failed to launch the plugin: expected a component, found {kind}");
         assert_eq!(refusal(b"\0asm\x01\0\0\0"), refused("a core module"));
         assert_eq!(
             refusal(b"\0asm\x0d\0\x02\0"),
-            refused(r#"WebAssembly of an unknown version, "\r\x00\x02\x00""#)
+            refused(r#"WebAssembly of the unknown version "\r\x00\x02\x00""#)
         );
         assert_eq!(
             refusal(b"\0asm"),
-            refused("a WebAssembly file that was cut short")
+            refused("an incomplete WebAssembly file")
         );
         assert_eq!(refusal(b""), refused("an empty file"));
         assert_eq!(refusal(b"\x7fELF\x02"), refused("a native executable"));
@@ -156,7 +156,7 @@ mod tests {
         );
         assert_eq!(
             refusal(b"#!/bin/sh\n"),
-            refused(r##"not WebAssembly, but "#!/bin/sh\n""##)
+            refused(r##"a file that starts with "#!/bin/sh\n""##)
         );
     }
 

@@ -47,7 +47,7 @@ async fn a_component_without_run_is_refused() {
     assert_eq!(
         error.to_string(),
         "failed to launch the plugin: the component does not export `wasi:cli/run` \
-         of WASI 0.2, build it as a command"
+         of WASI 0.2; build it as a command"
     );
 }
 
