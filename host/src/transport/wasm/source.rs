@@ -143,10 +143,7 @@ mod tests {
             refusal(b"\0asm\x0d\0\x02\0"),
             refused(r#"WebAssembly of the unknown version "\r\x00\x02\x00""#)
         );
-        assert_eq!(
-            refusal(b"\0asm"),
-            refused("an incomplete WebAssembly file")
-        );
+        assert_eq!(refusal(b"\0asm"), refused("an incomplete WebAssembly file"));
         assert_eq!(refusal(b""), refused("an empty file"));
         assert_eq!(refusal(b"\x7fELF\x02"), refused("a native executable"));
         assert_eq!(refusal(b"PK\x03\x04"), refused("a zip archive"));
