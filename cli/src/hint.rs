@@ -73,7 +73,7 @@ pub(crate) fn for_error_kind(error: ErrorKind, plugin: PluginKind) -> Option<&'s
         }
         (ErrorKind::Crash, _) => "-vv shows everything that the plugin logs before it exits",
         (ErrorKind::Timeout, _) => {
-            "raise --timeout if the plugin needs longer; -vv shows what it is doing"
+            "raise --timeout if the plugin needs longer; -vv shows everything that it logs"
         }
         (ErrorKind::Resource, Component) => {
             "raise --memory-limit or --cpu-limit if the component needs more"

@@ -86,7 +86,7 @@ fn a_missing_executable_is_named_with_a_hint() {
 }
 
 #[test]
-fn json_has_one_object_a_pin_with_every_field() {
+fn json_has_one_object_per_pin_with_every_field() {
     let run = admit(&["--format", "json"], &FAILING).output().unwrap();
 
     assert_eq!(run.status.code(), Some(2));

@@ -40,7 +40,7 @@ pub enum RunError {
     #[error("the host ended the stream of admissions with {}", .0.code)]
     Stream(#[source] Status),
     /// The gRPC connection was lost.
-    #[error("lost the connection to the host, which waits for {pending} verdicts")]
+    #[error("lost the connection to the host (pending checks: {pending})")]
     #[non_exhaustive]
     Lost {
         /// Number of checks that remain pending.
@@ -50,7 +50,7 @@ pub enum RunError {
         source: Status,
     },
     /// The host rejected a verdict.
-    #[error("cannot deliver a verdict to the host, which waits for {pending} of them")]
+    #[error("the host rejected a verdict (pending checks: {pending})")]
     #[non_exhaustive]
     Verdict {
         /// Number of checks that remain pending.
@@ -82,7 +82,7 @@ pub enum RunError {
     #[error("cannot read from the host")]
     Read(#[source] io::Error),
     /// Stdout cannot be written.
-    #[error("cannot write to the host, which waits for {pending} verdicts")]
+    #[error("cannot write to the host (pending checks: {pending})")]
     #[non_exhaustive]
     Write {
         /// Number of checks that remain pending.
@@ -117,7 +117,7 @@ mod tests {
         };
         assert_eq!(
             format!("{error:?}"),
-            "cannot write to the host, which waits for 3 verdicts: gone"
+            "cannot write to the host (pending checks: 3): gone"
         );
     }
 }

@@ -209,7 +209,7 @@ where
 }
 
 #[test]
-fn every_frame_of_the_page_is_decoded_and_encoded_as_it_says() {
+fn every_frame_of_the_page_is_decoded_and_encoded_as_shown() {
     let mut blocks = blocks();
     for (name, message) in shown() {
         let bytes = blocks.remove(name).expect(name);

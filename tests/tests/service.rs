@@ -226,7 +226,7 @@ tests! {
         let limit = 100 << 10;
         let bomb = Response::page(entries(1, 16 << 20));
         for (answer, size) in [
-            // By its `Content-Length`; the others by what was read.
+            // The first is rejected by its `Content-Length`, the others by the bytes read.
             (bomb.clone(), format!(" {}", bomb.size())),
             (bomb.clone().chunked(), String::new()),
             (bomb.clone().gzip(), String::new()),

@@ -110,7 +110,7 @@ async fn run<H: Handler>(
         () = send_outbox(&calls, tasks) => Ok(()),
         Some(error) = failure.recv() => Err(error),
         error = receive_admissions(&calls, |check| run_loop.start(check)) => Err(error),
-        _ = connection => calls.connection_ended(),
+        _ = connection => calls.handle_connection_end(),
     };
     match outcome {
         Err(_) if timeout(END_GRACE, stdin_ended).await.is_ok() => Ok(()),
@@ -205,7 +205,7 @@ impl Calls {
         self.stream_ended.load(Ordering::Relaxed)
     }
 
-    fn connection_ended(&self) -> Result<(), RunError> {
+    fn handle_connection_end(&self) -> Result<(), RunError> {
         if self.stream_ended() {
             Ok(())
         } else {

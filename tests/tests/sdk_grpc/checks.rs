@@ -80,7 +80,7 @@ async fn a_panic_aborts_its_check_and_the_plugin_keeps_running() {
 }
 
 #[tokio::test]
-async fn ten_thousand_checks_are_all_answered_once() {
+async fn ten_thousand_checks_get_one_verdict_each() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;
         for n in 0..10_000 {
@@ -97,7 +97,7 @@ async fn ten_thousand_checks_are_all_answered_once() {
 }
 
 #[tokio::test]
-async fn twenty_thousand_checks_that_wait_end_with_stdin() {
+async fn the_end_of_stdin_ends_twenty_thousand_pending_checks() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;
         plugin.ask("first", "allow").await;

@@ -1,4 +1,4 @@
-//! A plugin ends at once, with the right exit status.
+//! A plugin exits at once when its session ends, with the right exit status.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -33,8 +33,7 @@ fn assert_failed((exit, stderr): (ExitStatus, String), text: &str) {
 }
 
 fn assert_lost((exit, stderr): (ExitStatus, String), pending: usize) {
-    let text =
-        format!("Error: lost the connection to the host, which waits for {pending} verdicts: ");
+    let text = format!("Error: lost the connection to the host (pending checks: {pending}): ");
     assert_eq!(exit.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with(&text), "{stderr}");
 }
@@ -145,7 +144,7 @@ async fn a_rejected_verdict_ends_the_plugin_with_an_error() {
         plugin.verdict().await;
         assert_failed(
             plugin.exit().await,
-            "cannot deliver a verdict to the host, which waits for 1 of them: no room",
+            "the host rejected a verdict (pending checks: 1): no room",
         );
     })
     .await;

@@ -20,8 +20,8 @@ use bytes::BytesMut;
 pub(crate) struct Plugin {
     child: Child,
     pub(crate) stdin: Option<ChildStdin>,
-    /// A socket. Unlike a pipe, it can be shut down for every process that holds it, such as
-    /// one that another test is starting.
+    /// A socket. Unlike a pipe, it can be shut down for every process that has it open, such as
+    /// a child process that another test has just forked.
     pub(crate) stdout: UnixStream,
     stderr: ChildStderr,
     buf: BytesMut,
@@ -138,13 +138,13 @@ impl Plugin {
         }
     }
 
-    /// Ends stdin and waits for the exit. Returns the contents of stderr, too.
+    /// Ends stdin and waits for the exit. Returns the exit status and the text on stderr.
     pub(crate) fn finish(mut self) -> (ExitStatus, String) {
         self.stdin = None;
         self.exit()
     }
 
-    /// Waits for the exit. Returns the contents of stderr, too.
+    /// Waits for the exit. Returns the exit status and the text on stderr.
     pub(crate) fn exit(mut self) -> (ExitStatus, String) {
         let mut stderr = String::new();
         self.stderr

@@ -54,7 +54,7 @@ fn handlers_may_use_timers() {
 }
 
 #[test]
-fn ten_thousand_checks_in_one_write_are_all_answered_once() {
+fn ten_thousand_checks_in_one_write_get_one_verdict_each() {
     within_a_minute(|| {
         let mut plugin = Plugin::connect("", "info");
         let mut bytes = Vec::new();
@@ -186,7 +186,7 @@ fn garbage_on_stdin_is_quoted_and_ends_the_plugin_at_once() {
 }
 
 #[test]
-fn a_torn_frame_at_the_end_is_an_error() {
+fn an_end_of_stdin_inside_a_frame_is_an_error() {
     within_a_minute(|| {
         let mut plugin = Plugin::connect("", "info");
         plugin.send_bytes(&[5, 1]);
@@ -208,7 +208,7 @@ fn a_verdict_that_cannot_be_written_ends_the_plugin() {
         let (exit, stderr) = plugin.exit();
         assert_eq!(exit.code(), Some(1));
         assert!(
-            stderr.contains("which waits for 1 verdicts: Broken pipe"),
+            stderr.contains("(pending checks: 1): Broken pipe"),
             "{stderr:?}"
         );
     });
@@ -346,20 +346,20 @@ fn at_most_eight_metadata_calls_are_in_flight_and_other_checks_go_on() {
         plugin.ask("other", "fine");
         // A ninth call in flight would arrive first.
         assert_eq!(plugin.verdict(), verdict("other", 0, ""));
-        let mut decided = 0;
+        let mut settled = 0;
         while let Some(call_id) = calls.pop() {
             plugin.reply(call_id, page(&["x"], ""));
-            let wanted = if decided + calls.len() + 1 < 20 { 2 } else { 1 };
+            let wanted = if settled + calls.len() + 1 < 20 { 2 } else { 1 };
             for _ in 0..wanted {
                 match plugin.receive() {
                     Frame::ListMetadata(call) => calls.push(call.call_id),
-                    Frame::ResolveAdmission(_) => decided += 1,
+                    Frame::ResolveAdmission(_) => settled += 1,
                     other => panic!("{other:?} was not expected"),
                 }
             }
             assert!(calls.len() <= 8);
         }
-        assert_eq!(decided, 20);
+        assert_eq!(settled, 20);
     });
 }
 
