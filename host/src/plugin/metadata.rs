@@ -327,20 +327,23 @@ impl MetadataCalls {
     }
 
     /// Cancels the calls of the checks that were settled since the last call of this method.
-    pub(super) fn end_with_checks(&mut self, core: &Core, session: &mut dyn Session) {
+    /// Returns whether there were any.
+    pub(super) fn end_with_checks(&mut self, core: &Core, session: &mut dyn Session) -> bool {
         if self.checks.is_empty() {
-            return;
+            return false;
         }
+        let mut cancelled = false;
         for check in core.life.take_ended_callers() {
             let CheckResources { calls, listings } = self.checks.remove(&check).unwrap_or_default();
             for call_id in calls {
-                self.end(call_id);
-                session.reply(call_id, Err(check_ended_status()));
+                cancelled = true;
+                self.answer(call_id, Err(check_ended_status()), session);
             }
             for version in listings {
                 self.kept.end(version, check);
             }
         }
+        cancelled
     }
 
     fn answer(

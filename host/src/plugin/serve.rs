@@ -92,10 +92,10 @@ impl Serving<'_> {
                 return Poll::Ready(Some(exit));
             }
             let session = &mut *self.plugin.session;
-            self.calls.end_with_checks(self.core, session);
+            let cancelled = self.calls.end_with_checks(self.core, session);
             let answered = self.calls.poll(cx, session);
             let expired = self.poll_timer(cx);
-            if matches!(round, Round::Pending) && !answered && !expired {
+            if matches!(round, Round::Pending) && !(cancelled || answered || expired) {
                 return Poll::Pending;
             }
         }
