@@ -150,6 +150,7 @@ impl Life {
             let error = CheckError::Plugin(error.clone());
             check.resolver.resolve(Err(error));
         }
+        self.supervisor.wake();
         true
     }
 
