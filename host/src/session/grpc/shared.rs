@@ -61,6 +61,8 @@ struct State {
     admissions: VecDeque<Admission>,
     /// Whether the session must be woken when half of the admissions are sent.
     full: bool,
+    /// Whether half of the admissions were sent since the last `poll_events`.
+    half_sent: bool,
     /// Metadata calls that wait for their replies.
     calls: HashMap<u64, oneshot::Sender<Reply>>,
     next_call_id: u64,
@@ -203,15 +205,15 @@ impl SharedSession {
 
 // Methods for the session.
 impl SharedSession {
-    /// Moves all queued events to `events`. Returns whether there were any; otherwise the task is
-    /// woken when there are.
+    /// Moves all queued events to `events`. Returns whether there were any, or the stream has room
+    /// again; otherwise the task is woken then.
     pub(super) fn poll_events(&self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool {
         self.waker.register(cx.waker());
         let mut state = self.lock();
         state.queued_call_bytes = 0;
         let received = !state.events.is_empty();
         events.append(&mut state.events);
-        received
+        std::mem::take(&mut state.half_sent) || received
     }
 
     /// Returns whether the stream has room for another admission.
@@ -304,6 +306,7 @@ impl Stream for AdmissionStream {
         };
         if state.full && state.admissions.len() <= MAX_QUEUED_ADMISSIONS / 2 {
             state.full = false;
+            state.half_sent = true;
             drop(state);
             session.waker.wake();
         }
