@@ -192,8 +192,7 @@ impl Host {
     /// Acts when it is first polled. Dropping the future after that does not stop the
     /// shutdown.
     pub async fn close(&self, grace: Duration) {
-        self.start_close(grace);
-        let cores: Vec<_> = self.plugins().iter().filter_map(Weak::upgrade).collect();
+        let cores = self.close_plugins(grace);
         join_all(cores.iter().map(|core| core.life.exit())).await;
         #[cfg(feature = "grpc")]
         self.0.services.grpc.stopped().await;
@@ -201,15 +200,21 @@ impl Host {
 
     /// Starts to close all plugins and returns at once. No plugin is started after that.
     pub fn start_close(&self, grace: Duration) {
-        let plugins = self.plugins();
+        self.close_plugins(grace);
+    }
+
+    /// Starts to close all plugins, and returns them.
+    fn close_plugins(&self, grace: Duration) -> Vec<Arc<Core>> {
         self.0.services.closed.store(true, Ordering::SeqCst);
-        for core in plugins.iter().filter_map(Weak::upgrade) {
-            start_close(&core, grace);
+        let cores: Vec<_> = self.plugins().iter().filter_map(Weak::upgrade).collect();
+        // Without the lock: a waiter that wakes may create a plugin.
+        for core in &cores {
+            start_close(core, grace);
         }
-        drop(plugins);
         // After the plugins: each of them needs the server for its shutdown.
         #[cfg(feature = "grpc")]
         self.0.services.grpc.close();
+        cores
     }
 
     fn plugins(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Core>>> {
