@@ -296,6 +296,7 @@ impl MetadataCalls {
                 let completed = self.completed.pop_front();
                 if let Some((Ok(listing), Some((seen, check)))) =
                     completed.map(|completed| (completed.listing, completed.seen))
+                    && check.is_none_or(|check| self.checks.contains_key(&check))
                 {
                     self.note_listing(listing.version(), check);
                     self.kept.keep(listing, seen, check);
