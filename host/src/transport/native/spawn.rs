@@ -11,6 +11,7 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::ptr;
@@ -47,9 +48,9 @@ pub(super) async fn run_on_spawner<T: Send + 'static>(
         let _context = runtime.enter();
         let _cancelled = sender.send(spawn());
     });
-    let exited = || io::Error::other("the spawning thread has exited");
-    spawner()?.send(job).await.map_err(|_| exited())?;
-    spawned.await.map_err(|_| exited())?
+    let panicked = || io::Error::other("the spawning thread panicked");
+    spawner()?.send(job).await.map_err(|_| panicked())?;
+    spawned.await.map_err(|_| panicked())?
 }
 
 fn spawner() -> io::Result<&'static mpsc::Sender<Job>> {
@@ -61,7 +62,9 @@ fn spawner() -> io::Result<&'static mpsc::Sender<Job>> {
     let thread = thread::Builder::new().name("admission-spawner".into());
     thread.spawn(move || {
         while let Some(job) = jobs.blocking_recv() {
-            job();
+            // tokio panics if the runtime of the job has no I/O driver. If that ended the thread,
+            // it would kill the plugins of all other runtimes.
+            let _panicked = catch_unwind(AssertUnwindSafe(job));
         }
     })?;
     // If two threads race here, one sender is dropped, which ends its thread.
