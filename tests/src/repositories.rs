@@ -22,8 +22,8 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// Creates a repository in which `pin` has `entries` entries with the keys `k0`,
-    /// `k1` and so on, in the order of a visit.
+    /// Creates a repository in which `pin` has `entries` entries with the keys `k00`,
+    /// `k01` and so on, in the order of a visit.
     #[must_use]
     pub fn with_entries(pin: &Pin, entries: usize) -> Self {
         let metadata = (0..entries).map(|n| InstanceMetadata::new(format!("k{n:02}"), "value"));

@@ -148,7 +148,7 @@ impl Shared {
             let (stream, _) = listener.accept().await.expect("a connection");
             let (shared, tls) = (Arc::clone(&self), tls.clone());
             connections.spawn(async move {
-                // Fails if the client closes the connection, which its test checks.
+                // An error means that the client closed the connection, which the test checks.
                 let _ = shared.serve_connection(stream, tls).await;
             });
         }

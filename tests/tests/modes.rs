@@ -164,7 +164,7 @@ async fn good_packages_of_the_expected_service_are_admitted() {
 }
 
 #[tokio::test]
-async fn a_thousand_checks_are_answered() {
+async fn a_thousand_checks_get_a_verdict() {
     guarded(async {
         let host = PeerHost::start();
         let mut plugin = connected(&host, "NORMAL_REPLY", Behaviour::default()).await;

@@ -141,7 +141,7 @@ async fn a_host_without_a_repository_fails_the_check() {
 }
 
 #[tokio::test]
-async fn at_most_eight_calls_are_in_flight_and_other_checks_go_on() {
+async fn at_most_eight_metadata_calls_are_in_flight_and_do_not_delay_other_checks() {
     guarded(async {
         let stuck = Behaviour {
             metadata: Arc::new(|_| Box::pin(std::future::pending())),

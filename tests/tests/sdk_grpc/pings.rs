@@ -46,8 +46,8 @@ async fn a_plugin_answers_pings_and_sends_none() {
     .await;
 }
 
-/// Forwards a connection of a plugin to the host on `port`. Returns its own port, and at the
-/// end what the plugin has sent.
+/// Forwards a connection of a plugin to the host on `port`. Returns the port for the plugin,
+/// and a thread that returns what the plugin has sent.
 fn tap(port: u16) -> (u16, JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let own = listener.local_addr().expect("it has an address").port();

@@ -29,7 +29,7 @@ async fn connect() -> (Plugin, Connection<TcpStream, Bytes>, Call) {
         .accept()
         .await
         .expect("it calls")
-        .expect("it is well");
+        .expect("a valid call");
     (plugin, connection, call)
 }
 

@@ -336,7 +336,7 @@ fn a_repeated_page_token_is_an_error() {
 }
 
 #[test]
-fn at_most_eight_metadata_calls_are_in_flight_and_other_checks_go_on() {
+fn at_most_eight_metadata_calls_are_in_flight_and_do_not_delay_other_checks() {
     within_a_minute(|| {
         let mut plugin = Plugin::connect("", "info");
         for n in 0..20 {

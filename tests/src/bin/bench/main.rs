@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let hosts = Mode::ALL.map(|mode| (mode, own_guard::host(mode, options())));
-    // This run compiles the component and starts the servers, outside of the figures.
+    // This run is not measured: it compiles the component and starts the gRPC server.
     for (mode, host) in &hosts {
         Figures::measure(host, *mode, 100, 1).await?;
     }

@@ -67,7 +67,7 @@ async fn cycle(host: &Host, mode: Mode) -> anyhow::Result<()> {
 
 /// Waits until there are no children and two samples are equal.
 async fn wait_for_stable_counts() -> anyhow::Result<Holdings> {
-    let settled = async {
+    let stable = async {
         let mut before = Holdings::now();
         loop {
             sleep(Duration::from_millis(100)).await;
@@ -78,7 +78,7 @@ async fn wait_for_stable_counts() -> anyhow::Result<Holdings> {
             before = now;
         }
     };
-    timeout(TIMEOUT, settled)
+    timeout(TIMEOUT, stable)
         .await
         .context("threads and descriptors keep changing after the first cycle")
 }

@@ -14,7 +14,7 @@ const FORK: &str = "sleep 1000 & echo forked >&9";
 const DAEMONISE: &str = "setsid sh -c 'sleep 1000 & echo daemonised >&9'";
 
 /// Executes the fixture.
-const BECOME: &str = r#"exec "$1""#;
+const EXEC_FIXTURE: &str = r#"exec "$1""#;
 
 /// Number of lines that a plugin has written once it has forked and daemonised.
 pub(crate) const LINES: usize = 2;
@@ -24,15 +24,15 @@ pub(crate) const LINES: usize = 2;
 pub(crate) fn fixture(mode: Mode, liveness: &LivenessPipe) -> Source {
     let commands: &[&str] = match mode {
         Mode::Component => return mode.fixture(""),
-        Mode::Native | Mode::Grpc => &[FORK, BECOME],
-        Mode::Guarded => &[FORK, DAEMONISE, BECOME],
+        Mode::Native | Mode::Grpc => &[FORK, EXEC_FIXTURE],
+        Mode::Guarded => &[FORK, DAEMONISE, EXEC_FIXTURE],
     };
     mode.command(with_fixture(liveness, commands))
 }
 
-/// Returns a plugin that forks, daemonises and answers.
+/// Returns a plugin that forks, daemonises and sends verdicts.
 pub(crate) fn answering(liveness: &LivenessPipe) -> Vec<OsString> {
-    with_fixture(liveness, &[FORK, DAEMONISE, BECOME])
+    with_fixture(liveness, &[FORK, DAEMONISE, EXEC_FIXTURE])
 }
 
 /// Returns a plugin that forks, daemonises and never connects.
@@ -40,8 +40,8 @@ pub(crate) fn silent(liveness: &LivenessPipe) -> Vec<OsString> {
     with_fixture(liveness, &[FORK, DAEMONISE, "exec sleep 1000"])
 }
 
-/// Returns a plugin that forks, daemonises and answers. When it is asked to shut down it
-/// writes a line and keeps running.
+/// Returns a plugin that forks, daemonises and sends verdicts. At the end of stdin it writes a
+/// line and keeps running.
 pub(crate) fn lingering(liveness: &LivenessPipe) -> Vec<OsString> {
     let linger = r#""$1"; echo finishing >&9; exec sleep 1000"#;
     with_fixture(liveness, &[FORK, DAEMONISE, linger])

@@ -1,5 +1,5 @@
-//! Launches and closes plugins that leave processes behind, kills hosts meanwhile, and fails
-//! if a process or descriptor of either is left.
+//! Launches and closes plugins that leave processes behind. Then kills hosts while they run such
+//! plugins. Fails if a process or descriptor is left.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,

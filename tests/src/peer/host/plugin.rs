@@ -111,7 +111,7 @@ impl Plugin {
     ///
     /// # Panics
     ///
-    /// If its first call is another.
+    /// If its first call is not ListAdmissions.
     pub async fn connected(&mut self) {
         match self.event().await {
             Event::Connected(_) => {}
@@ -123,7 +123,7 @@ impl Plugin {
     ///
     /// # Panics
     ///
-    /// If it is another.
+    /// If the plugin writes another line.
     pub async fn expect_stderr(&mut self, line: &str) {
         let stderr = self.child.stderr.as_mut().expect("`exit` was not called");
         let mut written = vec![0; line.len() + 1];
@@ -150,11 +150,11 @@ impl Plugin {
     ///
     /// # Panics
     ///
-    /// If the next call is another.
+    /// If the next call is not a verdict.
     pub async fn verdict(&mut self) -> (String, i32, String) {
         match self.event().await {
             Event::Resolved(verdict) => verdict_parts(verdict),
-            other => panic!("{other:?} is no verdict"),
+            other => panic!("{other:?} is not a verdict"),
         }
     }
 
@@ -162,11 +162,11 @@ impl Plugin {
     ///
     /// # Panics
     ///
-    /// If the next call is another.
+    /// If the next call is not a log line.
     pub async fn line(&mut self) -> (String, String) {
         match self.event().await {
             Event::Logged(line) => (line.severity, line.message),
-            other => panic!("{other:?} is no log line"),
+            other => panic!("{other:?} is not a log line"),
         }
     }
 
@@ -269,7 +269,7 @@ pub fn admission(id: &str, service_url: &str, package: &str) -> Admission {
 }
 
 fn verdict_parts(verdict: ResolveAdmissionRequest) -> (String, i32, String) {
-    // No status admits.
+    // A missing status admits, as in the reference.
     let status = verdict.status.unwrap_or_default();
     (verdict.admission_id, status.code, status.message)
 }
