@@ -81,7 +81,7 @@ fn parse(json: &[u8], path: &Path) -> Result<MemoryRepository, MetadataFileError
             path: path.to_owned(),
             line: error.line(),
             column: error.column(),
-            source: without_position(&error).into(),
+            source: strip_position(&error).into(),
         })?;
     let mut repository = MemoryRepository::new();
     for Instance { pin, metadata } in file.instances {
@@ -91,7 +91,7 @@ fn parse(json: &[u8], path: &Path) -> Result<MemoryRepository, MetadataFileError
 }
 
 /// Returns the error's text without the position, which [`MetadataFileError`] shows first.
-fn without_position(error: &serde_json::Error) -> String {
+fn strip_position(error: &serde_json::Error) -> String {
     let position = format!(" at line {} column {}", error.line(), error.column());
     let text = error.to_string();
     text.strip_suffix(&position)

@@ -208,12 +208,12 @@ fn compile(
     component: &Component,
     cache: Option<PathBuf>,
 ) -> Result<Compiled, LaunchError> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let cache = cache.and_then(|folder| Cache::open(folder, &component.name));
     if let Some(compiled) = cache.as_ref().and_then(|cache| cache.load(engine, bytes)) {
         tracing::debug!(
             plugin = &*component.name,
-            elapsed = ?begun.elapsed(),
+            elapsed = ?started.elapsed(),
             "loaded the compiled component from the cache"
         );
         return Ok(compiled);
@@ -225,7 +225,7 @@ fn compile(
     })?;
     tracing::debug!(
         plugin = &*component.name,
-        elapsed = ?begun.elapsed(),
+        elapsed = ?started.elapsed(),
         "compiled the component"
     );
     if let Some(cache) = cache {

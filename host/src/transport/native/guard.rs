@@ -114,9 +114,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     Report::Started(plugin.as_raw_pid()).send(&host);
-    wait_for_end(plugin, &host, &child_signal);
-    end_plugin(plugin, &host);
-    end_descendants(&child_signal)
+    wait_for_exit_or_request(plugin, &host, &child_signal);
+    kill_and_reap_plugin(plugin, &host);
+    kill_and_reap_descendants(&child_signal)
 }
 
 /// Takes the socket, which this process has inherited with this descriptor number.
@@ -202,7 +202,7 @@ fn start(mut command: Command, [stdin, stdout, stderr]: [OwnedFd; 3]) -> io::Res
 
 /// Waits until the plugin has exited, the host requests the kill, or the host has died. Reaps
 /// every other child that exits.
-fn wait_for_end(plugin: Pid, host: &UnixStream, child_signal: &OwnedFd) {
+fn wait_for_exit_or_request(plugin: Pid, host: &UnixStream, child_signal: &OwnedFd) {
     loop {
         clear(child_signal);
         while let Ok(Some(child)) = find_exited_child() {
@@ -223,7 +223,7 @@ fn wait_for_end(plugin: Pid, host: &UnixStream, child_signal: &OwnedFd) {
 }
 
 /// Kills the plugin, if it runs, and its group; reports how it exited, and reaps it.
-fn end_plugin(plugin: Pid, host: &UnixStream) {
+fn kill_and_reap_plugin(plugin: Pid, host: &UnixStream) {
     // It may have moved to another group.
     let _exited = kill_process(plugin, Signal::KILL);
     // The plugin, even as a zombie, keeps the group's ID from being recycled.
@@ -238,7 +238,7 @@ fn end_plugin(plugin: Pid, host: &UnixStream) {
 
 /// Kills and reaps all descendants, including those that they start meanwhile. Fails if some
 /// are left.
-fn end_descendants(child_signal: &OwnedFd) -> ExitCode {
+fn kill_and_reap_descendants(child_signal: &OwnedFd) -> ExitCode {
     loop {
         clear(child_signal);
         loop {

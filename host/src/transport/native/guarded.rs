@@ -108,7 +108,7 @@ impl GuardCommand {
             Ok(Report::Exited(_)) => self.error(io::ErrorKind::InvalidData.into()),
             Err(source) => self.error(source),
         };
-        running.end_guard().await;
+        running.kill_and_reap_guard().await;
         Err(error)
     }
 
@@ -180,7 +180,7 @@ impl GuardedPlugin {
     }
 
     /// Kills and reaps a guard that has not started the plugin.
-    async fn end_guard(mut self) {
+    async fn kill_and_reap_guard(mut self) {
         self.kill();
         let exited = poll_fn(|cx| self.guard.poll_exited(cx));
         if tokio::time::timeout(EXIT_TIMEOUT, exited).await.is_err() {

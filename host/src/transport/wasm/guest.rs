@@ -120,7 +120,7 @@ impl RunningPlugin for RunningGuest {
         };
         self.meter.resume();
         if let Poll::Ready(exit) = guest.as_mut().poll(cx) {
-            self.end();
+            self.stop();
             return Poll::Ready(exit);
         }
         self.meter.pause();
@@ -129,14 +129,14 @@ impl RunningPlugin for RunningGuest {
     }
 
     fn kill(&mut self) {
-        self.end();
+        self.stop();
         self.poller.wake();
     }
 }
 
 impl RunningGuest {
     /// Stops the guest if it still runs, and then closes its streams.
-    fn end(&mut self) {
+    fn stop(&mut self) {
         if self.guest.take().is_some() {
             self.stdin.close_reader();
             self.stdout.close_writer();
@@ -147,7 +147,7 @@ impl RunningGuest {
 
 impl Drop for RunningGuest {
     fn drop(&mut self) {
-        self.end();
+        self.stop();
     }
 }
 
