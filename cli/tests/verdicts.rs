@@ -195,6 +195,6 @@ fn an_unusable_cache_is_a_warning() {
         .unwrap();
     assert_eq!(run.status.code(), Some(0), "{run:?}");
     let stderr = str::from_utf8(&run.stderr).unwrap();
-    let warning = "WARN cannot store compiled components in the cache folder";
+    let warning = "WARN cannot store compiled components in the cache directory";
     assert_eq!(stderr.matches(warning).count(), 1, "{stderr}");
 }

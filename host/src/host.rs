@@ -87,13 +87,13 @@ impl HostOptions {
         self
     }
 
-    /// Sets the folder that caches compiled components; without it, a component is compiled
+    /// Sets the directory that caches compiled components; without it, a component is compiled
     /// at every launch. Created if it is missing.
     ///
     /// Only this user may have write access: the host executes the code in it.
     #[must_use]
-    pub fn component_cache(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.component_cache = Some(folder.into());
+    pub fn component_cache(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.component_cache = Some(directory.into());
         self
     }
 

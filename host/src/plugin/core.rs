@@ -50,7 +50,7 @@ pub(crate) struct Settings {
     pub(crate) service_url: String,
     pub(crate) repository: Option<Arc<dyn Repository>>,
     pub(crate) plugin_log_level: LogLevel,
-    /// Name and version of the embedding program, for the plugins' logs.
+    /// Name and version of the embedder, for the plugins' logs.
     pub(crate) name: String,
     pub(crate) version: String,
 }

@@ -52,7 +52,7 @@ impl NativeCommand {
     /// Creates a command from the executable and its arguments.
     ///
     /// An executable without a slash is looked up in `PATH`, without a shell. It is not run if
-    /// `PATH` names its folder by a relative path. An empty `argv` is an error of the first
+    /// `PATH` names its directory by a relative path. An empty `argv` is an error of the first
     /// check.
     pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {

@@ -138,7 +138,7 @@ pub(crate) struct WasmLauncher {
 }
 
 impl WasmLauncher {
-    /// Creates a launcher that caches compiled code in the folder `cache`, and compiles on the
+    /// Creates a launcher that caches compiled code in the directory `cache`, and compiles on the
     /// blocking threads of `runtime`.
     pub(crate) fn new(component: Component, cache: Option<PathBuf>, runtime: Handle) -> Self {
         Self {
@@ -209,7 +209,7 @@ fn compile(
     cache: Option<PathBuf>,
 ) -> Result<Compiled, LaunchError> {
     let started = Instant::now();
-    let cache = cache.and_then(|folder| Cache::open(folder, &component.name));
+    let cache = cache.and_then(|directory| Cache::open(directory, &component.name));
     if let Some(compiled) = cache.as_ref().and_then(|cache| cache.load(engine, bytes)) {
         tracing::debug!(
             plugin = &*component.name,

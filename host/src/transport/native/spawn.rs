@@ -129,7 +129,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Refuses an `executable` that the system would find in a folder of `search_path` that is
+/// Refuses an `executable` that the system would find in a directory of `search_path` that is
 /// not absolute: anyone who can write to the working directory would choose the program.
 ///
 /// # Errors
@@ -140,14 +140,14 @@ pub(super) fn check_lookup(executable: &OsStr, search_path: &OsStr) -> Result<()
         return Ok(());
     }
     let found =
-        env::split_paths(search_path).find(|folder| is_executable(&folder.join(executable)));
-    if found.is_none_or(|folder| folder.is_absolute()) {
+        env::split_paths(search_path).find(|directory| is_executable(&directory.join(executable)));
+    if found.is_none_or(|directory| directory.is_absolute()) {
         return Ok(());
     }
     let name = executable.to_string_lossy();
     Err(LaunchError::Spawn {
         words: format!("exec: {name:?}: cannot run executable found relative to current directory"),
-        source: io::Error::other("it is in a folder of PATH that is not absolute"),
+        source: io::Error::other("it is in a directory of PATH that is not absolute"),
     })
 }
 
@@ -213,19 +213,19 @@ mod tests {
         );
     }
 
-    /// Creates a file `policy` with this mode in a new folder. Returns the folder's absolute
+    /// Creates a file `policy` with this mode in a new directory. Returns the directory's absolute
     /// path and its path relative to the working directory.
     #[expect(clippy::disallowed_methods, reason = "the test creates its own files")]
     fn policy(mode: u32) -> (tempfile::TempDir, String, String) {
         let here = env::current_dir().expect("the working directory exists");
-        let folder = tempfile::tempdir_in(&here).expect("a folder");
-        let file = folder.path().join("policy");
-        std::fs::write(&file, "").expect("the folder is ours");
+        let directory = tempfile::tempdir_in(&here).expect("a directory");
+        let file = directory.path().join("policy");
+        std::fs::write(&file, "").expect("the directory is ours");
         std::fs::set_permissions(&file, Permissions::from_mode(mode)).expect("it is ours");
-        let name = folder.path().file_name().expect("it has a name");
+        let name = directory.path().file_name().expect("it has a name");
         let relative = name.to_string_lossy().into_owned();
-        let absolute = folder.path().to_string_lossy().into_owned();
-        (folder, absolute, relative)
+        let absolute = directory.path().to_string_lossy().into_owned();
+        (directory, absolute, relative)
     }
 
     fn is_refused(name: &str, path: &str) -> bool {
@@ -233,8 +233,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_folder_with_the_executable_decides() {
-        let (_folder, absolute, relative) = policy(0o755);
+    fn the_first_directory_with_the_executable_decides() {
+        let (_directory, absolute, relative) = policy(0o755);
         assert!(is_refused("policy", &relative));
         assert!(is_refused(
             "policy",
@@ -246,14 +246,14 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_executable_is_skipped() {
-        let (_folder, _, relative) = policy(0o644);
+        let (_directory, _, relative) = policy(0o644);
         assert!(!is_refused("policy", &relative));
-        assert!(!is_refused(&relative, "."), "a folder is no program");
+        assert!(!is_refused(&relative, "."), "a directory is no program");
     }
 
     #[test]
     fn a_name_with_a_slash_is_not_looked_up() {
-        let (_folder, _, relative) = policy(0o755);
+        let (_directory, _, relative) = policy(0o755);
         assert!(!is_refused(&format!("{relative}/policy"), "."));
         assert!(!is_refused("", "."));
     }

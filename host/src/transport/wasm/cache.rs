@@ -1,11 +1,11 @@
-//! A folder of compiled components, so that a later start of one takes milliseconds.
+//! A directory of compiled components, so that a later start of one takes milliseconds.
 //!
 //! A file in it is native code that runs with the rights of this process. It is loaded only if
-//! no other user can write to the folder, this user owns the file, and the hash of its content
+//! no other user can write to the directory, this user owns the file, and the hash of its content
 //! is that in its name. After any failure the component is compiled again.
 #![expect(
     clippy::disallowed_methods,
-    reason = "this file maintains the folder that the embedder has named"
+    reason = "this file maintains the directory that the embedder has named"
 )]
 
 use std::fs::{self, DirBuilder, File, Metadata};
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// Most compiled components in a folder.
+/// Most compiled components in a directory.
 const MAX_FILES: usize = 32;
 
 /// End of the name of a compiled component.
@@ -33,23 +33,23 @@ const UNFINISHED: &str = ".unfinished-";
 /// An unfinished file older than this was left by a process that was killed.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
-/// A folder of compiled components.
+/// A directory of compiled components.
 pub(super) struct Cache {
-    folder: PathBuf,
+    directory: PathBuf,
     plugin: Arc<str>,
 }
 
 impl Cache {
-    /// Opens the folder, and creates it if it is missing. Logs a warning and returns `None`
+    /// Opens the directory, and creates it if it is missing. Logs a warning and returns `None`
     /// if it cannot be used.
-    pub(super) fn open(folder: PathBuf, plugin: &Arc<str>) -> Option<Self> {
-        match prepare_folder(&folder) {
+    pub(super) fn open(directory: PathBuf, plugin: &Arc<str>) -> Option<Self> {
+        match prepare_directory(&directory) {
             Ok(()) => Some(Self {
-                folder,
+                directory,
                 plugin: Arc::clone(plugin),
             }),
             Err(error) => {
-                warn(&folder, plugin, &error);
+                warn(&directory, plugin, &error);
                 None
             }
         }
@@ -88,7 +88,7 @@ impl Cache {
             .and_then(|code| self.write(&key(engine, bytes), &code))
             .and_then(|()| self.prune(SystemTime::now()));
         if let Err(error) = stored {
-            warn(&self.folder, &self.plugin, &error);
+            warn(&self.directory, &self.plugin, &error);
         }
     }
 
@@ -97,18 +97,18 @@ impl Cache {
         // The mode of a temporary file is 0600.
         let mut file = tempfile::Builder::new()
             .prefix(UNFINISHED)
-            .tempfile_in(&self.folder)?;
+            .tempfile_in(&self.directory)?;
         file.write_all(code)?;
         file.as_file().sync_data()?;
         let name = format!("{key}{}{SUFFIX}", hex::encode(&Sha256::digest(code)));
-        file.persist(self.folder.join(name))?;
+        file.persist(self.directory.join(name))?;
         Ok(())
     }
 
     /// Removes all but the newest files, and abandoned ones.
     fn prune(&self, now: SystemTime) -> io::Result<()> {
         let mut compiled = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let path = entry.path();
             // Another process may have removed the file.
@@ -134,7 +134,7 @@ impl Cache {
 
     fn compiled(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             if name_of(&path).ends_with(SUFFIX) {
                 paths.push(path);
@@ -144,12 +144,12 @@ impl Cache {
     }
 }
 
-fn prepare_folder(folder: &Path) -> io::Result<()> {
+fn prepare_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(folder)?;
-    let metadata = fs::metadata(folder)?;
+        .create(directory)?;
+    let metadata = fs::metadata(directory)?;
     if !is_ours(&metadata) {
         return Err(io::Error::other("it belongs to another user"));
     }
@@ -194,7 +194,7 @@ fn load_file(engine: &Engine, path: &Path) -> Result<Component, String> {
     }
     #[expect(unsafe_code, reason = "loading native code has no safe form")]
     // SAFETY: the content has the hash in the file's name, so `Component::serialize` has
-    // returned it. Only processes of this user can write to the folder, and they do not change
+    // returned it. Only processes of this user can write to the directory, and they do not change
     // a file in place: they write it under another name and rename it.
     let component = unsafe { Component::deserialize_file(engine, path) }
         .map_err(|error| format!("{error:#}"))?;
@@ -230,12 +230,12 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn warn(folder: &Path, plugin: &Arc<str>, error: &io::Error) {
+fn warn(directory: &Path, plugin: &Arc<str>, error: &io::Error) {
     tracing::warn!(
         plugin = &**plugin,
-        folder = %folder.display(),
+        directory = %directory.display(),
         %error,
-        "cannot store compiled components in the cache folder"
+        "cannot store compiled components in the cache directory"
     );
 }
 

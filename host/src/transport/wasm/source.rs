@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_too_large_is_refused_before_it_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sparse.wasm");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sparse.wasm");
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
         let error = Source::File(path).read().unwrap_err();
         assert_eq!(
@@ -171,11 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_and_a_named_pipe_are_refused_without_waiting() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
+    fn a_directory_and_a_named_pipe_are_refused_without_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
-        for path in [folder.path(), &pipe] {
+        for path in [directory.path(), &pipe] {
             let error = Source::File(path.to_owned()).read().unwrap_err();
             let LaunchError::ComponentFile { source, .. } = error else {
                 panic!("{error}");

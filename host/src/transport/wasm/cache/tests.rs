@@ -13,8 +13,8 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Component {
     Component::from_binary(engine, bytes).unwrap()
 }
 
-fn open(folder: &Path) -> Option<Cache> {
-    Cache::open(folder.to_owned(), &"test".into())
+fn open(directory: &Path) -> Option<Cache> {
+    Cache::open(directory.to_owned(), &"test".into())
 }
 
 fn set_mode(path: &Path, mode: u32) {
@@ -38,12 +38,12 @@ fn stored(engine: &Engine, cache: &Cache) -> PathBuf {
 fn a_stored_component_is_loaded_for_its_own_bytes_alone() {
     let engine = engine().unwrap();
     let home = tempfile::tempdir().unwrap();
-    let folder = home.path().join("of/the/cache");
-    let cache = open(&folder).unwrap();
+    let directory = home.path().join("of/the/cache");
+    let cache = open(&directory).unwrap();
     assert!(cache.load(engine, &component()).is_none());
     let path = stored(engine, &cache);
 
-    assert_eq!(mode_of(&folder), 0o700);
+    assert_eq!(mode_of(&directory), 0o700);
     assert_eq!(mode_of(&path), 0o600);
     assert!(cache.load(engine, &component()).is_some());
     let other = wat::parse_str("(component)").unwrap();
@@ -93,7 +93,7 @@ fn a_symbolic_link_is_not_followed() {
 }
 
 #[test]
-fn a_folder_that_others_can_write_to_is_not_used() {
+fn a_directory_that_others_can_write_to_is_not_used() {
     let home = tempfile::tempdir().unwrap();
     for mode in [0o770, 0o702] {
         set_mode(home.path(), mode);
@@ -104,22 +104,22 @@ fn a_folder_that_others_can_write_to_is_not_used() {
 }
 
 #[test]
-fn a_file_is_not_used_as_the_folder() {
+fn a_file_is_not_used_as_the_directory() {
     let file = tempfile::NamedTempFile::new().unwrap();
     assert!(open(file.path()).is_none());
     assert!(open(&file.path().join("below")).is_none());
 }
 
 #[test]
-fn a_folder_that_was_removed_costs_a_compilation() {
+fn a_directory_that_was_removed_costs_a_compilation() {
     let engine = engine().unwrap();
     let home = tempfile::tempdir().unwrap();
-    let folder = home.path().join("cache");
-    let cache = open(&folder).unwrap();
-    fs::remove_dir(&folder).unwrap();
+    let directory = home.path().join("cache");
+    let cache = open(&directory).unwrap();
+    fs::remove_dir(&directory).unwrap();
     cache.store(engine, &component(), &compile(engine, &component()));
     assert!(cache.load(engine, &component()).is_none());
-    assert!(!folder.exists());
+    assert!(!directory.exists());
 }
 
 #[test]
