@@ -209,9 +209,9 @@ impl MetadataCalls {
         let mut progress = false;
         loop {
             let fetched = self.poll_fetches(cx);
-            let answered = self.reply_to_completed(session);
+            let replied = self.reply_to_completed(session);
             let started = self.start_queued(session);
-            if !(fetched || answered || started) {
+            if !(fetched || replied || started) {
                 return progress;
             }
             progress = true;
@@ -243,8 +243,8 @@ impl MetadataCalls {
             self.queued -= std::mem::take(&mut call.queued);
             started = true;
             if let (Some(page), Some(place)) = (page, place) {
-                self.note_listing(place.version, check);
-                self.answer(call_id, Ok(page), session);
+                self.record_listing(place.version, check);
+                self.reply(call_id, Ok(page), session);
                 continue;
             }
             if let Some(query) = shared {
@@ -287,18 +287,18 @@ impl MetadataCalls {
     /// Replies to the calls of completed fetches, and caches the entries that the plugin has not
     /// got. Returns whether there were any.
     fn reply_to_completed(&mut self, session: &mut dyn Session) -> bool {
-        let mut answered = false;
+        let mut replied = false;
         while session.unwritten_replies() < MAX_UNWRITTEN
             && let Some(completed) = self.completed.front_mut()
         {
-            answered = true;
+            replied = true;
             let Some(call_id) = completed.calls.pop_first() else {
                 let completed = self.completed.pop_front();
                 if let Some((Ok(listing), Some((seen, check)))) =
                     completed.map(|completed| (completed.listing, completed.seen))
                     && check.is_none_or(|check| self.checks.contains_key(&check))
                 {
-                    self.note_listing(listing.version(), check);
+                    self.record_listing(listing.version(), check);
                     self.kept.keep(listing, seen, check);
                 }
                 continue;
@@ -315,13 +315,13 @@ impl MetadataCalls {
             if let Ok((_, seen)) = page {
                 completed.seen = Some((seen, call.check));
             }
-            self.answer(call_id, page.map(|(page, _)| page), session);
+            self.reply(call_id, page.map(|(page, _)| page), session);
         }
-        answered
+        replied
     }
 
     /// Records that a cached listing is dropped with `check`, which has used it last.
-    fn note_listing(&mut self, version: u64, check: Option<CheckId>) {
+    fn record_listing(&mut self, version: u64, check: Option<CheckId>) {
         if let Some(resources) = check.and_then(|check| self.checks.get_mut(&check)) {
             resources.listings.insert(version);
         }
@@ -338,7 +338,7 @@ impl MetadataCalls {
             let CheckResources { calls, listings } = self.checks.remove(&check).unwrap_or_default();
             for call_id in calls {
                 cancelled = true;
-                self.answer(call_id, Err(check_ended_status()), session);
+                self.reply(call_id, Err(check_ended_status()), session);
             }
             for version in listings {
                 self.kept.end(version, check);
@@ -347,7 +347,7 @@ impl MetadataCalls {
         cancelled
     }
 
-    fn answer(
+    fn reply(
         &mut self,
         call_id: u64,
         page: Result<MetadataPage, Status>,

@@ -78,7 +78,8 @@ struct Silence {
 }
 
 impl Serving<'_> {
-    /// Waits until the plugin has exited, or returns `None` if it is closed or broken.
+    /// Waits until the plugin has exited, and returns its exit. Returns `None` as soon as the
+    /// plugin is closed or broken.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Exit>> {
         for _ in 0..ROUNDS {
             self.core.life.register(cx.waker());

@@ -66,7 +66,7 @@ impl Report {
         [kind, a, b, c, d]
     }
 
-    /// Returns `None` for what no guard of this version sends.
+    /// Returns `None` for bytes that no guard of this version sends.
     pub(super) fn decode([kind, number @ ..]: [u8; REPORT_LEN]) -> Option<Self> {
         let number = i32::from_le_bytes(number);
         Some(match kind {
@@ -228,7 +228,7 @@ fn kill_and_reap_plugin(plugin: Pid, host: &UnixStream) {
     let _exited = kill_process(plugin, Signal::KILL);
     // The plugin, even as a zombie, keeps the group's ID from being recycled.
     let _exited = kill_process_group(plugin, Signal::KILL);
-    // Before descendants are killed: checks wait for the exit status, not for them.
+    // Before descendants are killed: checks wait for the exit status, not for descendants.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     if let Ok(Some(status)) = waitid(WaitId::Pid(plugin), options) {
         Report::Exited(exit_status(&status)).send(host);
@@ -248,7 +248,7 @@ fn kill_and_reap_descendants(child_signal: &OwnedFd) -> ExitCode {
                 Err(_) => return ExitCode::SUCCESS,
             }
         }
-        // An error, such as a lack of memory, may not occur in the next iteration.
+        // An error, such as a lack of memory, may be transient.
         if let Ok(Killed::None) = kill_descendants() {
             return ExitCode::FAILURE;
         }
@@ -258,7 +258,7 @@ fn kill_and_reap_descendants(child_signal: &OwnedFd) -> ExitCode {
     }
 }
 
-/// Returns a child that has exited, if there is one, and leaves it a zombie.
+/// Returns a child that has exited, if there is one. Does not reap it.
 ///
 /// # Errors
 ///
@@ -329,7 +329,7 @@ fn kill_seen(pid: i32, seen: Stat, this: i32) -> bool {
         return true;
     };
     // If the ID names the same process before and after the descriptor was opened, the
-    // descriptor is that of this process. Its parent may have exited, so it may be our child.
+    // descriptor refers to that process. If its parent has exited, the guard is its parent now.
     let same = |now: Stat| now.started == seen.started && [seen.parent, this].contains(&now.parent);
     if !Stat::read(pid).is_some_and(same) {
         return true;
