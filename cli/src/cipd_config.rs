@@ -110,8 +110,8 @@ fn parse_argv(value: OsString) -> anyhow::Result<Vec<String>> {
     Ok(argv.map(Option::unwrap_or_default).collect())
 }
 
-/// Loads the plugin of the file at `path`, which must exist, or of the default file, which
-/// may be missing.
+/// Loads the plugin from the file at `path` or, without a path, from the default file. Only the
+/// default file may be missing.
 fn load_file(path: Option<OsString>, default: &Path) -> anyhow::Result<FilePlugin> {
     let (file, may_be_missing) = match path {
         None => (default.to_owned(), true),
@@ -144,8 +144,7 @@ fn load_file(path: Option<OsString>, default: &Path) -> anyhow::Result<FilePlugi
     Ok(FilePlugin::Found { file, argv })
 }
 
-/// Reads at most one byte more of a file than it may have, so that the caller can see that it
-/// is too long.
+/// Reads at most `MAX_FILE + 1` bytes of a file, so that the caller can detect a longer file.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let file = File::open(path)?;

@@ -63,7 +63,7 @@ impl Terminal {
             .init();
     }
 
-    /// Returns the level at which plugins log, which is the level that stderr shows.
+    /// Returns the level at which plugins log. It is the level of the lines on stderr.
     pub(crate) fn plugin_log_level(&self) -> LogLevel {
         match self.level {
             LevelFilter::ERROR => LogLevel::Error,

@@ -35,7 +35,7 @@ impl Check {
 
     /// Runs `future` with this as the current check.
     pub(crate) async fn scope<T>(self: &Arc<Self>, future: impl Future<Output = T>) -> T {
-        /// Restores the previous check, also when a poll panics.
+        /// Restores the previous check, even if a poll panics.
         struct Restore(Option<Arc<Check>>);
 
         impl Drop for Restore {

@@ -51,7 +51,7 @@ impl FrameReader {
             let frame = match frame::take::<HostFrame>(&mut self.buf, PLUGIN_LIMIT) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(self.broken(error)),
+                Err(error) => return Err(self.to_run_error(error)),
             };
             if let Some(frame) = frame.frame {
                 return self.check_order(frame).map(Some);
@@ -61,7 +61,7 @@ impl FrameReader {
 
     /// Accepts the end of stdin between two frames.
     pub(crate) fn finish(&self) -> Result<(), RunError> {
-        frame::finish(&self.buf).map_err(|error| self.broken(error))
+        frame::finish(&self.buf).map_err(|error| self.to_run_error(error))
     }
 
     fn check_order(&mut self, frame: Frame) -> Result<Inbound, RunError> {
@@ -83,7 +83,7 @@ impl FrameReader {
         }
     }
 
-    fn broken(&self, error: FrameError) -> RunError {
+    fn to_run_error(&self, error: FrameError) -> RunError {
         RunError::Frame {
             seen: quote_bytes(&self.buf),
             source: Box::new(error),

@@ -31,7 +31,7 @@
 //!
 //! # Checks run concurrently
 //!
-//! Each check is a task of its own, so one that waits for metadata does not delay others.
+//! Each check runs in its own task, so a check that waits for metadata does not delay others.
 //!
 //! Natively, handlers run on a multi-threaded tokio runtime of the SDK. They may use its timers
 //! and sockets. It has as many threads as the machine has cores, so make blocking calls in

@@ -116,7 +116,7 @@ fn log_level(level: Level) -> Option<LogLevel> {
 /// Queues a line for the host. Waits while too many lines are queued.
 fn send(level: Level, line: &str) {
     if let (Some(session), Some(level)) = (Session::current(), log_level(level)) {
-        let line = message(level, line, session.frame_limit());
+        let line = build_request(level, line, session.frame_limit());
         platform::wait_for_room(session);
         session.outbox.push(Outbound::Log {
             line,
@@ -126,7 +126,7 @@ fn send(level: Level, line: &str) {
 }
 
 /// Returns the message for a line, cut so that its frame has at most `frame_limit` bytes.
-fn message(level: LogLevel, line: &str, frame_limit: usize) -> LogRequest {
+fn build_request(level: LogLevel, line: &str, frame_limit: usize) -> LogRequest {
     /// Room for tags, lengths and the severity, in bytes.
     const OVERHEAD: usize = 32;
     let limit = MAX_LINE.min(frame_limit.saturating_sub(OVERHEAD));
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_long_line_is_cut_to_16_kib() {
-        let line = message(LogLevel::Info, &"x".repeat(20_000), HOST_LIMIT).message;
+        let line = build_request(LogLevel::Info, &"x".repeat(20_000), HOST_LIMIT).message;
         assert_eq!(line.len(), MAX_LINE);
         assert!(line.ends_with("x (truncated, 20000 bytes)"));
     }
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_line_is_cut_to_the_hosts_frame_limit() {
         let frame = PluginFrame {
-            frame: Some(Frame::Log(message(
+            frame: Some(Frame::Log(build_request(
                 LogLevel::Warning,
                 &"x".repeat(20_000),
                 1000,

@@ -32,13 +32,13 @@ const FLUSH_GRACE: Duration = Duration::from_secs(1);
 /// How the session ended; `Ok` is the end of stdin.
 type End = Result<(), RunError>;
 
-/// Runs the session on this thread and threads of its own.
+/// Runs the session on this thread and on new threads.
 pub(crate) fn run(session: Arc<Session>, handler: impl Handler) -> Result<(), RunError> {
     let (end, ended) = end_channel();
     run_until(&session, handler, end, &ended)
 }
 
-/// Runs the session on threads of its own. Dropping the future ends it.
+/// Runs the session on new threads. Dropping the future ends the session.
 pub(crate) async fn run_on_thread(
     session: Arc<Session>,
     handler: impl Handler,
@@ -135,7 +135,7 @@ impl<H: Handler> RunLoop<H> {
         ));
     }
 
-    /// Runs `write` on a thread of its own. It must write the outbox until that is closed.
+    /// Runs `write` on a new thread. It must write the outbox until the outbox is closed.
     fn spawn_writer(
         self: &Arc<Self>,
         name: &str,

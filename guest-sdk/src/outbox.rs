@@ -9,12 +9,13 @@ use admission_proto::frame;
 use admission_proto::wire::plugin::{ListAdmissionsRequest, LogRequest, ResolveAdmissionRequest};
 use admission_proto::wire::stdio::{ListMetadataCall, PluginFrame, plugin_frame::Frame};
 
-/// Size of the queued log lines from which on a handler that logs must wait, in bytes. Verdicts
-/// and metadata calls need no limit, because the host limits the checks in flight.
+/// Limit on the size of the queued log lines, in bytes. A handler that logs waits while the
+/// queue is at the limit. Verdicts and metadata calls need no limit, because the host limits
+/// the checks in flight.
 const MAX_LOG_SIZE: usize = 1 << 20;
 
-/// What a queued line takes besides its text, in bytes: its place in the queue and two short
-/// strings. It is counted so that empty lines are limited, too.
+/// Memory of a queued line in addition to its text, in bytes: an element of the queue and two
+/// short strings. It is counted so that the limit also applies to empty lines.
 const LINE_OVERHEAD: usize = size_of::<Outbound>() + 64;
 
 /// Most bytes that a frame adds to its message: a tag and a length.

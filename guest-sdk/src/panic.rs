@@ -15,7 +15,7 @@ pub(crate) async fn catch(handler: impl Future<Output = Result<(), Status>>) -> 
     // The SDK's own state is consistent after every poll. The author of the handler is
     // responsible for the handler's state.
     let caught = AssertUnwindSafe(handler).catch_unwind().await;
-    caught.unwrap_or_else(|payload| Err(status(payload.as_ref())))
+    caught.unwrap_or_else(|payload| Err(describe_panic(payload.as_ref())))
 }
 
 /// Adds a panic hook that settles the current check and calls `write`, which writes the queued
@@ -28,7 +28,7 @@ pub(crate) fn install_hook(
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if let Some(check) = crate::check::Check::current() {
-            session.settle(&check, Err(status(panic.payload())));
+            session.settle(&check, Err(describe_panic(panic.payload())));
             write(&session);
         }
         previous(panic);
@@ -36,7 +36,7 @@ pub(crate) fn install_hook(
 }
 
 /// Returns the status for a panic with this payload.
-fn status(payload: &(dyn Any + Send)) -> Status {
+fn describe_panic(payload: &(dyn Any + Send)) -> Status {
     let message = payload
         .downcast_ref::<&str>()
         .copied()
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_status_quotes_a_panic_that_is_text() {
-        let message = |payload: &(dyn Any + Send)| status(payload).message;
+        let message = |payload: &(dyn Any + Send)| describe_panic(payload).message;
         assert_eq!(message(&"boo"), "panic in the admission handler: boo");
         assert_eq!(
             message(&String::from("boo")),

@@ -27,7 +27,7 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// A test that takes longer counts as hung. No test asserts how long it takes.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Defines tests whose bodies run in every mode. Each mode is a test of its own.
+/// Defines tests whose bodies run in every mode. Each mode is a separate test.
 #[macro_export]
 macro_rules! in_every_mode {
     ($($tests:tt)*) => {

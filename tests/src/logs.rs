@@ -17,8 +17,7 @@ pub struct Line {
     pub level: Level,
     /// Value of the field `plugin`; empty if the event has no such field.
     pub plugin: String,
-    /// Value of the field `url`, which is that of the service; empty if the event has no such
-    /// field.
+    /// Value of the field `url`, the URL of the service; empty if the event has no such field.
     pub url: String,
     /// Message of the event.
     pub message: String,

@@ -47,8 +47,8 @@ pub(crate) fn compare(
     report(&tables)
 }
 
-/// Checks out `commit` in a folder of its own, with a target folder of its own, so that
-/// neither tree rebuilds what the other has built.
+/// Checks out `commit` in its own folder with its own target folder. In a shared target folder,
+/// each build would replace the artifacts of the other.
 fn check_out(cargo: &Cargo, commit: &str) -> anyhow::Result<Cargo> {
     let git = || {
         let mut git = Command::new("git");

@@ -84,8 +84,8 @@ fn parse_pin(admission: &Admission) -> Result<Pin, Status> {
 
 /// Returns the status that the client gets for an error.
 ///
-/// A status of the policy is unchanged. Every other error is a failure of the check, so its
-/// code is neither OK, which admits, nor `FAILED_PRECONDITION`, which denies.
+/// A status of the policy is unchanged. Every other error is a failure of the check. Its code
+/// is neither OK nor `FAILED_PRECONDITION`, because these admit and deny.
 fn to_status(error: &CheckError) -> Status {
     match error {
         CheckError::Denied { status, .. } | CheckError::PolicyError { status, .. } => {

@@ -16,7 +16,7 @@ use crate::forwarding::{
 
 /// Checks the pins with the plugin itself and with `admit cipd-plugin`, requires equal
 /// outcomes, and returns them.
-async fn both(
+async fn compare_outcomes(
     host: &Host,
     (policy, wire): (PolicyKind, Wire),
     plugin: &str,
@@ -37,7 +37,7 @@ over_both_wires! {
         let pins = demo::pins();
         for policy in PolicyKind::BOTH {
             let metadata = MemoryRepository::from_json_file(demo::folder().join("metadata.json")).unwrap();
-            let outcomes = both(&host_with(metadata), (policy, wire), "wasm-policy", &pins).await;
+            let outcomes = compare_outcomes(&host_with(metadata), (policy, wire), "wasm-policy", &pins).await;
             let denied = outcomes.iter().flatten().count();
             assert!(0 < denied && denied < outcomes.len(), "{outcomes:?}");
         }
@@ -55,7 +55,7 @@ over_both_wires! {
             "no-such-action",
         ];
         for policy in PolicyKind::BOTH {
-            let outcomes = both(&host(), (policy, wire), "conformance-fixture", &pins(&packages)).await;
+            let outcomes = compare_outcomes(&host(), (policy, wire), "conformance-fixture", &pins(&packages)).await;
             assert_eq!(outcomes[0], None);
             let detail = outcomes[2].as_ref().unwrap();
             assert_eq!((detail.kind, detail.details.len()), (ErrorKind::Denied, 1));
@@ -73,7 +73,7 @@ over_both_wires! {
         for policy in PolicyKind::BOTH {
             let repository = Counted::with_entries(&pin("visit-all/7"), 15);
             let host = host_with(repository.clone());
-            let outcomes = both(&host, (policy, wire), "conformance-fixture", &pins(&packages)).await;
+            let outcomes = compare_outcomes(&host, (policy, wire), "conformance-fixture", &pins(&packages)).await;
             let visited = &outcomes[0].as_ref().unwrap().message;
             assert_eq!(visited.split(' ').count(), 15);
         }
@@ -83,7 +83,7 @@ over_both_wires! {
         for policy in PolicyKind::BOTH {
             let host = host_with(Scripted::at_once(2_000, 1));
             let pins = pins(&["visit-all/0"]);
-            let outcomes = both(&host, (policy, wire), "conformance-fixture", &pins).await;
+            let outcomes = compare_outcomes(&host, (policy, wire), "conformance-fixture", &pins).await;
             let message = &outcomes[0].as_ref().unwrap().message;
             assert_eq!(message.matches("(truncated, ").count(), 1, "{message}");
         }
@@ -97,13 +97,13 @@ over_both_wires! {
         let status = Status::new(Code::from(8), "out of\nquota").with_detail(detail.clone());
         for policy in PolicyKind::BOTH {
             let host = host_with(Failing(status.clone()));
-            let outcomes = both(&host, (policy, wire), "conformance-fixture", &pins(&["metadata"])).await;
+            let outcomes = compare_outcomes(&host, (policy, wire), "conformance-fixture", &pins(&["metadata"])).await;
             let outcome = outcomes[0].as_ref().unwrap();
             assert_eq!((outcome.code, &*outcome.message), (Some(8), "out of\nquota"));
             assert_eq!(outcome.details, std::slice::from_ref(&detail));
         }
         let (host, pins) = (host(), pins(&["metadata"]));
-        let without = both(&host, (PolicyKind::Command, wire), "conformance-fixture", &pins).await;
+        let without = compare_outcomes(&host, (PolicyKind::Command, wire), "conformance-fixture", &pins).await;
         assert_eq!(without[0].as_ref().unwrap().code, Some(12));
     }
 
@@ -111,7 +111,7 @@ over_both_wires! {
         for policy in PolicyKind::BOTH {
             let host = host_with(Scripted::at_once(32, 512 << 10));
             let pins = pins(&["visit-all/20"]);
-            let outcomes = both(&host, (policy, wire), "conformance-fixture", &pins).await;
+            let outcomes = compare_outcomes(&host, (policy, wire), "conformance-fixture", &pins).await;
             let visited = &outcomes[0].as_ref().unwrap().message;
             assert_eq!(visited.split(' ').count(), 32);
         }
@@ -142,7 +142,7 @@ over_both_wires! {
                 .service_url("https://other.example.com")
                 .repository(Arc::new(repository.clone()));
             // The client refuses a call with another service URL.
-            let outcomes = both(&Host::new(options), (policy, wire), "conformance-fixture", &[checked]).await;
+            let outcomes = compare_outcomes(&Host::new(options), (policy, wire), "conformance-fixture", &[checked]).await;
             assert_eq!(outcomes[0].as_ref().unwrap().message, "k00");
             assert_eq!(repository.calls(), 2);
         }

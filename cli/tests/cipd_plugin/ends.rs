@@ -14,7 +14,7 @@ use crate::forwarding::{PolicyKind, admit, argv, outcome, over_both_wires};
 
 /// Returns `admit cipd-plugin`, run by a shell that writes its process ID to the pipe.
 /// Both it and the policy have the pipe open; the policy opens it itself.
-fn held(wire: Wire, liveness: &LivenessPipe, policy: &[&str]) -> NativeCommand {
+fn forward_with_pipe(wire: Wire, liveness: &LivenessPipe, policy: &[&str]) -> NativeCommand {
     let policy = liveness.script(policy);
     let mut command: Vec<OsString> = liveness.script(&["echo $$ >&9", "exec \"$@\""]).into();
     command.extend(argv(&[], &policy));
@@ -35,7 +35,7 @@ over_both_wires! {
     async fn the_end_of_stdin_stops_everything(wire: Wire) {
         let mut liveness = LivenessPipe::new();
         let daemon = "setsid sh -c 'sleep 1000 & echo up >&9'";
-        let source = held(wire, &liveness, &[daemon, &fixture("")]);
+        let source = forward_with_pipe(wire, &liveness, &[daemon, &fixture("")]);
         let plugin = host().plugin(source);
         assert!(
             outcome(&plugin.check_admission(&pin("allow/a")))
@@ -52,7 +52,7 @@ over_both_wires! {
 
     async fn a_stubborn_policy_is_killed_before_the_client_would_kill_admit(wire: Wire) {
         let mut liveness = LivenessPipe::new();
-        let source = held(wire, &liveness, &[&fixture("stubborn")]);
+        let source = forward_with_pipe(wire, &liveness, &[&fixture("stubborn")]);
         let plugin = host().plugin(source);
         let _check = plugin.check_admission(&pin("a"));
         pid(&mut liveness).await;
@@ -64,7 +64,7 @@ over_both_wires! {
 
     async fn sigint_does_not_stop_admit(wire: Wire) {
         let mut liveness = LivenessPipe::new();
-        let plugin = host().plugin(held(wire, &liveness, &[&fixture("")]));
+        let plugin = host().plugin(forward_with_pipe(wire, &liveness, &[&fixture("")]));
         assert!(
             outcome(&plugin.check_admission(&pin("allow/a")))
                 .await
@@ -83,7 +83,7 @@ over_both_wires! {
         for (signal, words) in [(Signal::TERM, "terminated"), (Signal::KILL, "killed")] {
             let mut liveness = LivenessPipe::new();
             let daemon = "setsid sh -c 'sleep 1000 & echo up >&9'";
-            let source = held(wire, &liveness, &[daemon, &fixture("stubborn")]);
+            let source = forward_with_pipe(wire, &liveness, &[daemon, &fixture("stubborn")]);
             let plugin = host().plugin(source);
             let check = plugin.check_admission(&pin("a"));
             let admit = pid(&mut liveness).await;

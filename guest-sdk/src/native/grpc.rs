@@ -169,7 +169,7 @@ impl Calls {
                     pending: self.session.pending(),
                     source,
                 },
-                Failure::Lost(cause) => self.lost(cause),
+                Failure::Lost(cause) => self.describe_loss(cause),
             };
             // A full channel holds an earlier failure.
             let _ = self.failures.try_send(error);
@@ -209,11 +209,11 @@ impl Calls {
         if self.stream_ended() {
             Ok(())
         } else {
-            Err(self.lost("it has ended".to_owned()))
+            Err(self.describe_loss("it has ended".to_owned()))
         }
     }
 
-    fn lost(&self, cause: String) -> RunError {
+    fn describe_loss(&self, cause: String) -> RunError {
         RunError::Lost {
             pending: self.session.pending(),
             source: Status::new(Code::UNAVAILABLE, cause),
@@ -248,7 +248,7 @@ async fn receive_admissions(calls: &Calls, start: impl Fn(Arc<Check>)) -> RunErr
                 Code::ABORTED | Code::CANCELLED | Code::UNAVAILABLE
             ) => {}
         Err(Failure::Host(status)) => return RunError::Stream(status),
-        Err(Failure::Lost(cause)) => return calls.lost(cause),
+        Err(Failure::Lost(cause)) => return calls.describe_loss(cause),
     }
     calls.stream_ended.store(true, Ordering::Relaxed);
     drop(calls.check_slots.acquire_many(MAX_PENDING).await);

@@ -25,7 +25,7 @@ fn open_check(session: &Session) -> Arc<Check> {
 }
 
 /// Takes all queued frames.
-fn sent(session: &Session) -> Vec<Outbound> {
+fn take_sent(session: &Session) -> Vec<Outbound> {
     let batch = session.outbox.take().now_or_never();
     batch.flatten().unwrap_or_default()
 }
@@ -36,7 +36,7 @@ fn call_ids(session: &Session) -> Vec<u64> {
         Outbound::MetadataCall(call) => call.call_id,
         other => panic!("{other:?} is not a metadata call"),
     };
-    sent(session).into_iter().map(call_id).collect()
+    take_sent(session).into_iter().map(call_id).collect()
 }
 
 fn visit(session: &Arc<Session>, check: &Arc<Check>) -> Visit {
@@ -52,7 +52,7 @@ fn poll(visit: &mut Visit) -> Poll<Result<ListMetadataResponse, Status>> {
     visit.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn ended(visit: &mut Visit) -> Result<ListMetadataResponse, Code> {
+fn expect_end(visit: &mut Visit) -> Result<ListMetadataResponse, Code> {
     match poll(visit) {
         Poll::Ready(result) => result.map_err(|status| status.code),
         Poll::Pending => panic!("it is pending"),
@@ -80,7 +80,7 @@ fn a_hello_of_any_version_is_answered_with_the_plugins_version() {
         protocol_version: 1,
         plugin_version: "1".into(),
     };
-    assert_eq!(sent(&session), [Outbound::Connect(answer)]);
+    assert_eq!(take_sent(&session), [Outbound::Connect(answer)]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn verdicts_and_metadata_calls_respect_the_hosts_frame_limit() {
         ..Hello::default()
     };
     session.receive(Inbound::Hello(hello));
-    sent(&session);
+    take_sent(&session);
     let check = open_check(&session);
     let request = ListMetadataRequest {
         keys: vec!["k".repeat(200)],
@@ -100,9 +100,9 @@ fn verdicts_and_metadata_calls_respect_the_hosts_frame_limit() {
     let too_long = Arc::clone(&session);
     let its = Arc::clone(&check);
     let mut visit: Visit = Box::pin(async move { too_long.list_metadata(&its, request).await });
-    assert_eq!(ended(&mut visit), Err(Code::INVALID_ARGUMENT));
+    assert_eq!(expect_end(&mut visit), Err(Code::INVALID_ARGUMENT));
     session.settle(&check, Err(Status::denied("x".repeat(1000))));
-    let frames = sent(&session);
+    let frames = take_sent(&session);
     let [Outbound::Verdict(verdict)] = &frames[..] else {
         panic!("{frames:?} is not a verdict");
     };
@@ -115,7 +115,7 @@ fn a_second_verdict_on_a_check_is_dropped() {
     let check = open_check(&session);
     session.settle(&check, Err(Status::denied("no")));
     session.settle(&check, Ok(()));
-    assert_eq!(sent(&session).len(), 1);
+    assert_eq!(take_sent(&session).len(), 1);
 }
 
 #[test]
@@ -137,9 +137,9 @@ fn replies_reach_their_callers_in_any_order() {
     let ids = call_ids(&session);
     session.receive(page(ids[1]));
     assert!(poll(&mut visits[0]).is_pending());
-    assert!(ended(&mut visits[1]).is_ok());
+    assert!(expect_end(&mut visits[1]).is_ok());
     session.receive(page(ids[0]));
-    assert!(ended(&mut visits[0]).is_ok());
+    assert!(expect_end(&mut visits[0]).is_ok());
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_reply_with_neither_page_nor_error_is_an_internal_error() {
         assert!(poll(&mut visit).is_pending());
         let ids = call_ids(&session);
         session.receive(reply(ids[0], result));
-        assert_eq!(ended(&mut visit), Err(Code::INTERNAL));
+        assert_eq!(expect_end(&mut visit), Err(Code::INTERNAL));
     }
 }
 
@@ -181,13 +181,13 @@ fn a_verdict_ends_the_calls_of_its_check_and_frees_their_slots() {
     assert!(visits.iter_mut().all(|visit| poll(visit).is_pending()));
     let mut waiting = visit(&session, &other);
     assert!(poll(&mut waiting).is_pending());
-    sent(&session);
+    take_sent(&session);
     session.settle(&one, Ok(()));
-    sent(&session);
-    assert_eq!(ended(&mut visits[0]), Err(Code::CANCELLED));
+    take_sent(&session);
+    assert_eq!(expect_end(&mut visits[0]), Err(Code::CANCELLED));
     assert!(poll(&mut waiting).is_pending());
     assert_eq!(call_ids(&session).len(), 1);
-    assert_eq!(ended(&mut visit(&session, &one)), Err(Code::CANCELLED));
+    assert_eq!(expect_end(&mut visit(&session, &one)), Err(Code::CANCELLED));
 }
 
 #[test]
@@ -197,13 +197,16 @@ fn the_end_of_the_session_cancels_calls_in_flight_and_later_ones() {
     let mut waiting = visit(&session, &check);
     assert!(poll(&mut waiting).is_pending());
     session.end();
-    assert_eq!(ended(&mut waiting), Err(Code::CANCELLED));
-    assert_eq!(ended(&mut visit(&session, &check)), Err(Code::CANCELLED));
+    assert_eq!(expect_end(&mut waiting), Err(Code::CANCELLED));
+    assert_eq!(
+        expect_end(&mut visit(&session, &check)),
+        Err(Code::CANCELLED)
+    );
 }
 
 #[test]
 fn a_reply_to_an_unknown_call_is_ignored() {
     let session = new_session();
     session.receive(page(99));
-    assert_eq!(sent(&session), Vec::new());
+    assert_eq!(take_sent(&session), Vec::new());
 }

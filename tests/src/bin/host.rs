@@ -1,6 +1,6 @@
-//! A host in a process of its own, for tests to send signals to: `host guarded PLUGIN...`
-//! or `host unguarded PLUGIN...`. It prints the outcome of a check before SIGINT, the outcome
-//! of another check after SIGINT, and how the plugin exited.
+//! A host in a separate process, to which tests send signals: `host guarded PLUGIN...` or
+//! `host unguarded PLUGIN...`. It prints the outcome of a check before SIGINT, the outcome of
+//! another check after SIGINT, and how the plugin exited.
 #![allow(clippy::print_stdout, reason = "tests read it")]
 
 use std::ffi::OsString;

@@ -14,7 +14,7 @@ use crate::{fixture, policy, verdict};
 
 /// Returns a connected plugin. If `answered`, it has settled a check, so the stream of
 /// admissions has sent its headers.
-async fn started(answered: bool, behaviour: Behaviour) -> (impl Sized, Plugin) {
+async fn start_policy(answered: bool, behaviour: Behaviour) -> (impl Sized, Plugin) {
     let (host, mut plugin) = policy(behaviour).await;
     if answered {
         plugin.ask("0", "experimental/a").await;
@@ -42,11 +42,11 @@ fn assert_lost((exit, stderr): (ExitStatus, String), pending: usize) {
 async fn a_stream_that_ends_without_error_ends_the_plugin_while_stdin_is_open() {
     guarded(async {
         for answered in [false, true] {
-            let (_host, mut plugin) = started(answered, Behaviour::default()).await;
+            let (_host, mut plugin) = start_policy(answered, Behaviour::default()).await;
             plugin.end_stream(Status::ok("")).await;
             assert_clean_exit(plugin.exit().await);
             for code in [Code::Aborted, Code::Cancelled, Code::Unavailable] {
-                let (_host, mut plugin) = started(answered, Behaviour::default()).await;
+                let (_host, mut plugin) = start_policy(answered, Behaviour::default()).await;
                 plugin.end_stream(Status::new(code, "enough")).await;
                 assert_clean_exit(plugin.exit().await);
             }
@@ -74,7 +74,7 @@ async fn every_other_status_of_the_stream_is_an_error_that_names_it() {
             (Code::Unauthenticated, "UNAUTHENTICATED"),
         ] {
             for answered in [false, true] {
-                let (_host, mut plugin) = started(answered, Behaviour::default()).await;
+                let (_host, mut plugin) = start_policy(answered, Behaviour::default()).await;
                 plugin.end_stream(Status::new(code, "that is why")).await;
                 let text =
                     format!("the host ended the stream of admissions with {name}: that is why");
