@@ -119,7 +119,7 @@ impl Server {
         let authenticator = Arc::clone(&self.authenticator);
         let state = Arc::clone(&self.state);
         let run = run(listener, authenticator, state, stop.clone(), stopped);
-        // The owner of the server waits for `stopped`, which this task cancels at its end.
+        // The owner of the server waits for `stopped`. The task cancels it when it is dropped.
         self.runtime.spawn(run);
         Ok(State::Listening {
             port,
