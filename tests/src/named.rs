@@ -1,4 +1,4 @@
-//! Fixtures with a name of their own, by which a test finds their log lines.
+//! Fixtures under another name, by which a test finds their log lines.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use crate::modes::{Mode, native, with_argument};
 /// The fixture under another name.
 #[derive(Debug)]
 pub struct Named {
-    /// Valid until this is dropped.
+    /// The plugin, whose file is deleted when this is dropped.
     pub source: Source,
     _folder: TempDir,
 }

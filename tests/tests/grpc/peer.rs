@@ -17,7 +17,7 @@ pub(crate) fn peer(argument: &str) -> NativeCommand {
         argument
     };
     let path = folder.path().join(name);
-    // Fails if another test has created the link.
+    // An error means that another test has created the link.
     let _exists = symlink(env!("CARGO_BIN_EXE_peer-plugin"), &path);
     assert!(path.exists(), "the link was created");
     NativeCommand::new([path.as_os_str(), argument.as_ref()]).wire(Wire::Grpc)

@@ -21,10 +21,10 @@ use crate::wire::Wire;
 /// Longest message of a call, in bytes.
 const MAX_MESSAGE: usize = 4 << 20;
 
-/// Concurrent calls with such a message.
+/// Number of concurrent calls with a message of this length.
 const LONG_CALLS: usize = 16;
 
-/// Connections of one plugin, and unauthenticated connections of a host.
+/// Limit on the connections of one plugin, and on the unauthenticated connections of a host.
 const CONNECTIONS: usize = 64;
 
 /// Calls in one write of the busy connection.
@@ -42,7 +42,7 @@ pub(crate) fn run(argument: &str) -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
-/// Sends a short second message in a call, a long one, and none.
+/// Makes three calls: with a short second message, with a long one, and without one.
 fn second_message(wire: &mut Wire, _: &Admission) -> String {
     let line = |length| LogRequest {
         message: "x".repeat(length),
@@ -154,7 +154,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// Returns a log line whose message has the maximum length.
 fn longest_line() -> LogRequest {
-    /// Before the text: a tag, and a length in four bytes.
+    /// Bytes before the text: a tag, and a length in four bytes.
     const OVERHEAD: usize = 5;
     LogRequest {
         message: "x".repeat(MAX_MESSAGE - OVERHEAD),

@@ -34,7 +34,7 @@ pub(crate) struct Wire {
 }
 
 impl Handshake {
-    /// Reads the line and no more.
+    /// Reads the handshake line, and nothing after it.
     pub(crate) fn read() -> Self {
         let mut line = String::new();
         let mut stdin = io::stdin().lock();
@@ -77,7 +77,7 @@ pub(crate) fn with_tickets<T>(message: T, tickets: &[&str]) -> Request<T> {
 }
 
 impl Wire {
-    /// Reads the handshake; connects with the first call.
+    /// Reads the handshake. The first call connects.
     pub(crate) fn new() -> Self {
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -163,7 +163,7 @@ impl Wire {
             status,
         });
         let resolved = self.admissions.resolve_admission(request);
-        // Fails if the host has exited.
+        // An error means that the host has exited.
         if self.runtime.block_on(resolved).is_err() {
             std::process::exit(1);
         }

@@ -177,13 +177,13 @@ impl Plugin {
 
     /// Sends an admission.
     pub async fn send(&self, admission: Admission) {
-        // Fails if the stream has ended.
+        // An error means that the stream has ended.
         let _ = self.admissions.send(Ok(admission)).await;
     }
 
     /// Ends the stream of admissions, and waits until the stream has taken the status.
     pub async fn end_stream(&self, status: Status) {
-        // Fails if the stream has ended.
+        // An error means that the stream has ended.
         let _ = self.admissions.send(Err(status)).await;
         self.admissions.closed().await;
     }
@@ -221,7 +221,7 @@ impl Plugin {
 
     /// Closes the plugin as the reference does. Returns its exit status and stderr.
     pub async fn close(&mut self) -> (ExitStatus, String) {
-        // Fails if the plugin has no stream.
+        // An error means that the plugin has no stream.
         let _ = self.admissions.send(Err(terminating())).await;
         self.revoke();
         self.end_stdin();

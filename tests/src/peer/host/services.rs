@@ -41,7 +41,7 @@ impl Services {
 
 impl PluginState {
     async fn report(&self, event: Event) {
-        // Fails if the test has dropped its end.
+        // An error means that the test has dropped the plugin.
         let _ = self.events.send(event).await;
     }
 }
