@@ -179,6 +179,17 @@ fn a_new_check_wakes_the_supervisor() {
     }
 }
 
+#[test]
+fn a_failure_wakes_the_supervisor() {
+    let life = Life::new("policy".into(), 8);
+    let wakes = Arc::new(Wakes::default());
+    for expected in [1, 1] {
+        life.register(&Waker::from(Arc::clone(&wakes)));
+        life.fail(&plugin_error("crash"), Instant::now());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), expected);
+    }
+}
+
 fn send(life: &Life) -> CheckId {
     let Order::Send(id, _) = life.next_order(1) else {
         panic!("there is a check to send");

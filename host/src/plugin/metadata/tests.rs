@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use futures_util::task::noop_waker;
@@ -9,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::plugin::PluginOptions;
+use crate::plugin::check_cache::Stamp;
 use crate::plugin::core::{Services, Settings};
+use crate::plugin::life::Order;
 use crate::repository::MetadataFuture;
 use crate::session::Event;
 use crate::transport::stderr::StderrLog;
 use crate::transport::{LaunchError, Launched, Launcher};
 use admission_proto::wire::plugin::Admission;
-use admission_proto::{InstanceMetadata, LogLevel};
+use admission_proto::{InstanceMetadata, LogLevel, Pin};
 
 const SERVICE: &str = "https://example.com";
 
@@ -116,9 +119,13 @@ impl Fixture {
     }
 
     fn call(&mut self, call_id: u64, package: &str) {
+        self.call_for(None, call_id, package);
+    }
+
+    fn call_for(&mut self, check: Option<CheckId>, call_id: u64, package: &str) {
         let call = MetadataCall {
             call_id,
-            admission_id: None,
+            admission_id: check.map(CheckId::to_wire),
             service_url: SERVICE.into(),
             request: Ok(ListMetadata {
                 package: package.into(),
@@ -128,6 +135,20 @@ impl Fixture {
         let accepted = self.calls.accept(call, &self.core, &mut self.replies);
         accepted.expect("its ID is free");
         self.poll();
+    }
+
+    /// Returns a check in flight.
+    fn check(&self) -> CheckId {
+        let pin = Pin::new("a", &"a".repeat(40)).expect("a valid pin");
+        let stamp = || Stamp {
+            nonce: 7,
+            asked: Instant::now(),
+        };
+        self.core.life.check(&pin, None, stamp);
+        let Order::Send(id, _) = self.core.life.next_order(1) else {
+            panic!("there is a check to send");
+        };
+        id
     }
 
     /// Answers the fetch of a package with one entry, whose key is the package.
@@ -217,4 +238,26 @@ async fn further_calls_wait_for_one_of_the_fetches() {
     assert_eq!(fixture.fetches(), MAX_FETCHES);
     assert!(fixture.calls.queue.is_empty());
     assert_eq!(fixture.calls.queued, 0);
+}
+
+#[tokio::test]
+async fn a_call_in_the_queue_is_cancelled_with_its_check() {
+    let mut fixture = Fixture::new();
+    for call in 0..MAX_FETCHES as u64 {
+        fixture.call(call, &call.to_string());
+    }
+    let check = fixture.check();
+    fixture.call_for(Some(check), 100, "a");
+    assert!(fixture.replies().is_empty());
+    drop(fixture.core.life.take_expired(Instant::now()));
+    let Fixture {
+        core,
+        calls,
+        replies,
+        ..
+    } = &mut fixture;
+    assert!(calls.end_with_checks(core, replies));
+    assert!(!calls.end_with_checks(core, replies));
+    let cancelled = Code::CANCELLED.to_string();
+    assert_eq!(fixture.replies(), [(100, cancelled)]);
 }

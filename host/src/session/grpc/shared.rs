@@ -371,3 +371,41 @@ fn finishing_status() -> Status {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    struct NoEvents;
+
+    impl SessionEvents for NoEvents {
+        fn settle(&self, _: &str, _: Status) {}
+
+        fn log(&self, _: LogLevel, _: &str) {}
+
+        fn count_unknown_frame(&self) {}
+    }
+
+    #[test]
+    fn a_stream_that_drains_before_a_poll_is_reported_by_it() {
+        let session = Arc::new(SharedSession::new(Arc::new(NoEvents)));
+        let stream = session.list_admissions(PROTOCOL_VERSION, String::new());
+        let mut stream = stream.expect("the first stream");
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut events = Vec::new();
+        assert!(session.poll_events(&mut cx, &mut events));
+        while session.has_room() {
+            session.admit(Admission::default());
+        }
+        assert!(!session.poll_events(&mut cx, &mut events));
+        while !session.lock().half_sent {
+            assert!(stream.poll_next_unpin(&mut cx).is_ready());
+        }
+        assert!(session.poll_events(&mut cx, &mut events));
+        assert!(session.has_room());
+    }
+}
