@@ -101,8 +101,8 @@ impl HostOptions {
     /// which it passes to [`guard::run`](crate::guard::run).
     ///
     /// With a guard, no descendant of a plugin outlives the plugin or this process. Without
-    /// one, a descendant that has left the plugin's process group may do so.
-    /// See [`guard`](crate::guard).
+    /// one, a descendant that has left the plugin's process group may do so. See
+    /// [`guard`](crate::guard).
     ///
     /// `/proc/self/exe` names the running program, even if its file was replaced. A name
     /// without a slash is looked up in the plugin's `PATH`.

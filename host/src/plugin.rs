@@ -87,10 +87,10 @@ impl Plugin {
     /// Asks the plugin whether `pin`, a package of the service at `service_url`, may be
     /// deployed. Neither reads nor fills the cache.
     ///
-    /// For a program that forwards checks, each with its own service and metadata. Metadata calls for this check go to `repository` instead of the host's,
-    /// until the check is settled. No other check gets its promise, and the message of its
-    /// verdict is not shortened. Otherwise behaves like
-    /// [`check_admission`](Self::check_admission).
+    /// For a program that forwards checks, each with its own service and metadata. Until the
+    /// check is settled, its metadata calls go to `repository` instead of the host's. No other
+    /// check gets its promise, and the message of its verdict is not shortened. Otherwise behaves
+    /// like [`check_admission`](Self::check_admission).
     #[must_use]
     pub fn check_uncached(
         &self,

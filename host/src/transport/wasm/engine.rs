@@ -34,8 +34,8 @@ fn config() -> Config {
         .epoch_interruption(true)
         // A guest is one task, and calls are cheaper without the bookkeeping for several.
         .concurrency_support(false)
-        // Components do not need these, and each may have bugs. The async part of the component model
-        // is not compiled in.
+        // Components do not need these, and each may have bugs. The async part of the component
+        // model is not compiled in.
         .gc_support(false)
         .wasm_gc(false)
         .wasm_function_references(false)
