@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_comes_from_one_place() {
+    fn metadata_has_at_most_one_source() {
         let places = [
             "--offline",
             "--metadata=m.json",

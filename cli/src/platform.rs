@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_does_not_hold_hides_later_errors() {
+    fn an_unmet_condition_hides_later_errors() {
         for template in [
             "a/${os=mac}",
             "a/${os=}",

@@ -366,7 +366,7 @@ fn an_ok_status_is_encoded_and_differs_from_a_missing_one() {
 }
 
 #[test]
-fn requests_to_the_service_have_other_field_numbers_and_replies_the_same() {
+fn only_requests_to_the_service_have_other_field_numbers() {
     let (instance, instance_bytes) = object();
     let request = cipd::ListMetadataRequest {
         package: "p".into(),

@@ -51,7 +51,7 @@ impl Logged {
 }
 
 in_every_mode! {
-    async fn lines_are_logged_at_their_level_from_the_configured_level_up(mode: Mode) {
+    async fn lines_keep_their_level_and_those_below_the_configured_level_are_dropped(mode: Mode) {
         let sent = [
             (Level::DEBUG, "a debug line"),
             (Level::INFO, r#"an info line :: {"answer":42}"#),

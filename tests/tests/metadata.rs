@@ -116,7 +116,7 @@ in_every_mode! {
         plugin.close(GRACE).await;
     }
 
-    async fn an_entry_that_fits_no_frame_is_an_error(mode: Mode) {
+    async fn an_entry_too_large_for_a_frame_is_an_error(mode: Mode) {
         let repository = Scripted::at_once(1, 4 << 20);
         let plugin = host_with(repository).plugin(mode.fixture(""));
         let error = error_of(&plugin.check_admission(&pin("visit-all/20"))).await;

@@ -80,7 +80,7 @@ async fn a_component_that_exceeds_its_memory_limit_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panicking_component_answers_that_check_and_ends() {
+async fn a_panicking_component_settles_that_check_and_traps() {
     guarded(async {
         let plugin = host().plugin(fixture_component(""));
         let other = plugin.check_admission(&pin("hang"));

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_cannot_leave_its_line() {
+    fn a_message_stays_on_its_line() {
         let [pin, _] = pins();
         let columns = Columns::for_pins(std::slice::from_ref(&pin), false);
         assert_eq!(

@@ -32,7 +32,7 @@ fn fixture(argument: &str) -> String {
 }
 
 over_both_wires! {
-    async fn the_end_of_stdin_stops_everything(wire: Wire) {
+    async fn the_end_of_stdin_closes_admit_and_the_policy(wire: Wire) {
         let mut liveness = LivenessPipe::new();
         let daemon = "setsid sh -c 'sleep 1000 & echo up >&9'";
         let source = forward_with_pipe(wire, &liveness, &[daemon, &fixture("")]);
