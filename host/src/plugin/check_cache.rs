@@ -82,7 +82,7 @@ pub(crate) struct Taken {
 /// Names one check on the wire: its number and a random part.
 ///
 /// Never reused, so a late verdict cannot settle a newer check of the same pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CheckId {
     number: u64,
     nonce: u128,

@@ -38,7 +38,8 @@ const MAX_QUEUED: usize = 8 << 20;
 /// is closing.
 pub(super) struct MetadataCalls {
     calls: HashMap<u64, Call>,
-    checks: HashMap<CheckId, CheckResources>,
+    /// The calls of every pending check that has made some.
+    checks: HashMap<CheckId, HashSet<u64>>,
     /// IDs of the calls that wait to be started, and of some calls that were cancelled while
     /// they waited.
     queue: VecDeque<u64>,
@@ -62,14 +63,6 @@ struct Call {
     query: Arc<Query>,
     /// Its size while it waits in the queue; 0 after it was started.
     queued: usize,
-}
-
-/// The calls and the cached listings of a check, released when the check is settled.
-#[derive(Default)]
-struct CheckResources {
-    calls: HashSet<u64>,
-    /// Versions of the cached listings.
-    listings: HashSet<u64>,
 }
 
 /// A request to a repository. Calls with equal queries can share a fetch.
@@ -146,7 +139,7 @@ impl MetadataCalls {
         match self.validate(call, core) {
             Ok(call) => {
                 if let Some(check) = call.check {
-                    self.checks.entry(check).or_default().calls.insert(call_id);
+                    self.checks.entry(check).or_default().insert(call_id);
                 }
                 self.queued += call.queued;
                 self.queue.push_back(call_id);
@@ -242,8 +235,7 @@ impl MetadataCalls {
             self.queue.pop_front();
             self.queued -= std::mem::take(&mut call.queued);
             started = true;
-            if let (Some(page), Some(place)) = (page, place) {
-                self.record_listing(place.version, check);
+            if let Some(page) = page {
                 self.reply(call_id, Ok(page), session);
                 continue;
             }
@@ -298,7 +290,6 @@ impl MetadataCalls {
                     completed.map(|completed| (completed.listing, completed.seen))
                     && check.is_none_or(|check| self.checks.contains_key(&check))
                 {
-                    self.record_listing(listing.version(), check);
                     self.kept.keep(listing, seen, check);
                 }
                 continue;
@@ -320,13 +311,6 @@ impl MetadataCalls {
         replied
     }
 
-    /// Records that a cached listing is dropped with `check`, which has used it last.
-    fn record_listing(&mut self, version: u64, check: Option<CheckId>) {
-        if let Some(resources) = check.and_then(|check| self.checks.get_mut(&check)) {
-            resources.listings.insert(version);
-        }
-    }
-
     /// Cancels the calls of the checks that were settled since the last call of this method.
     /// Returns whether there were any.
     pub(super) fn end_with_checks(&mut self, core: &Core, session: &mut dyn Session) -> bool {
@@ -335,14 +319,11 @@ impl MetadataCalls {
         }
         let mut cancelled = false;
         for check in core.life.take_ended_callers() {
-            let CheckResources { calls, listings } = self.checks.remove(&check).unwrap_or_default();
-            for call_id in calls {
+            for call_id in self.checks.remove(&check).unwrap_or_default() {
                 cancelled = true;
                 self.reply(call_id, Err(check_ended_status()), session);
             }
-            for version in listings {
-                self.kept.end(version, check);
-            }
+            self.kept.end(check);
         }
         cancelled
     }
@@ -363,8 +344,8 @@ impl MetadataCalls {
             return;
         };
         self.queued -= call.queued;
-        if let Some(resources) = call.check.and_then(|check| self.checks.get_mut(&check)) {
-            resources.calls.remove(&call_id);
+        if let Some(calls) = call.check.and_then(|check| self.checks.get_mut(&check)) {
+            calls.remove(&call_id);
         }
         // There may be a fetch of an equal query that the call does not wait for.
         if let Some(fetch) = self.fetches.get_mut(&call.query)

@@ -1,5 +1,7 @@
 //! A cache of pages of the repository of which the plugin has not got all entries.
 
+use std::collections::BTreeSet;
+
 use lru::LruCache;
 
 use super::pages::{Listing, Pager, Place};
@@ -13,6 +15,8 @@ const MAX_KEPT: usize = 32 << 20;
 /// are evicted.
 pub(super) struct KeptListings {
     listings: LruCache<u64, Kept>,
+    /// Each listing with the check that it is dropped with.
+    by_check: BTreeSet<(CheckId, u64)>,
     /// Total size of the listings.
     bytes: usize,
 }
@@ -28,6 +32,7 @@ impl KeptListings {
     pub(super) fn new() -> Self {
         Self {
             listings: LruCache::unbounded(),
+            by_check: BTreeSet::new(),
             bytes: 0,
         }
     }
@@ -40,11 +45,12 @@ impl KeptListings {
             return;
         };
         while self.bytes + bytes > MAX_KEPT
-            && let Some((_, oldest)) = self.listings.pop_lru()
+            && let Some((oldest, kept)) = self.listings.pop_lru()
         {
-            self.bytes -= oldest.bytes;
+            self.forget(oldest, &kept);
         }
         self.bytes += bytes;
+        self.by_check.extend(check.map(|check| (check, version)));
         let kept = Kept {
             listing,
             bytes,
@@ -66,21 +72,34 @@ impl KeptListings {
             return None;
         }
         let (page, _) = pager.page(&kept.listing, Some(place)).ok()?;
-        kept.check = check;
+        if let Some(previous) = std::mem::replace(&mut kept.check, check) {
+            self.by_check.remove(&(previous, place.version));
+        }
+        self.by_check
+            .extend(check.map(|check| (check, place.version)));
         Some(page)
     }
 
-    /// Drops a listing if `check` was the last to use it.
-    pub(super) fn end(&mut self, version: u64, check: CheckId) {
-        let kept = self.listings.peek(&version);
-        if kept.is_some_and(|kept| kept.check == Some(check)) {
+    /// Drops the listings that `check` was the last to use.
+    pub(super) fn end(&mut self, check: CheckId) {
+        let of_check = self.by_check.range((check, 0)..=(check, u64::MAX));
+        let versions: Vec<u64> = of_check.map(|&(_, version)| version).collect();
+        for version in versions {
             self.remove(version);
         }
     }
 
     fn remove(&mut self, version: u64) {
         if let Some(kept) = self.listings.pop(&version) {
-            self.bytes -= kept.bytes;
+            self.forget(version, &kept);
+        }
+    }
+
+    /// Removes a listing that was taken out of `listings` from the other fields.
+    fn forget(&mut self, version: u64, kept: &Kept) {
+        self.bytes -= kept.bytes;
+        if let Some(check) = kept.check {
+            self.by_check.remove(&(check, version));
         }
     }
 }

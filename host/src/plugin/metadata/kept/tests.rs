@@ -52,6 +52,7 @@ impl Fixture {
 
     fn holds_nothing(&self) -> bool {
         assert_eq!(self.kept.listings.is_empty(), self.kept.bytes == 0);
+        assert_eq!(self.kept.listings.len(), self.kept.by_check.len());
         self.kept.listings.is_empty()
     }
 }
@@ -127,6 +128,7 @@ fn the_least_recently_used_listing_is_dropped_for_a_new_one() {
     assert!(fixture.page("a", &a).is_some());
     assert!(fixture.page("c", &c).is_some());
     assert!(fixture.kept.bytes <= MAX_KEPT);
+    assert!(!fixture.holds_nothing());
 }
 
 #[test]
@@ -148,15 +150,14 @@ fn the_beginning_of_a_listing_that_is_too_large_is_kept() {
 fn a_listing_is_dropped_with_the_check_that_used_it_last() {
     let mut fixture = Fixture::new();
     let call = fixture.begin("a", &[1, 1], check(1));
-    let version = call.place.version;
     let other = Call {
         check: check(2),
         ..call
     };
     assert!(fixture.page("a", &other).is_some());
-    fixture.kept.end(version, check(1));
+    fixture.kept.end(check(1));
     assert!(fixture.page("a", &other).is_some());
-    fixture.kept.end(version, check(2));
+    fixture.kept.end(check(2));
     assert!(fixture.page("a", &other).is_none());
     assert!(fixture.holds_nothing());
 }
