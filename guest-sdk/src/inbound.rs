@@ -7,6 +7,7 @@ use admission_proto::{Wire, quote_bytes};
 use bytes::BytesMut;
 
 use crate::RunError;
+use crate::wire::detect_wire;
 
 /// A frame of the host that the protocol allows at its time.
 #[derive(Debug, PartialEq)]
@@ -88,18 +89,6 @@ impl FrameReader {
             seen: quote_bytes(&self.buf),
             source: Box::new(error),
         }
-    }
-}
-
-/// Detects the wire of a host from the first two bytes that it sends.
-pub(crate) fn detect_wire(bytes: &[u8]) -> Option<Wire> {
-    match bytes {
-        [] | [_] => None,
-        // A handshake line is a line of JSON, perhaps after white space, and its second byte is
-        // not a line feed. The second byte of a hello is its tag, which equals a line feed. A
-        // handshake line must never be read as a frame: the error would quote the ticket.
-        [b'{' | b' ' | b'\t' | b'\r' | b'\n', second, ..] if *second != b'\n' => Some(Wire::Grpc),
-        _ => Some(Wire::Stdio),
     }
 }
 

@@ -89,6 +89,7 @@ mod panic;
 mod run;
 mod session;
 mod verdict;
+mod wire;
 
 #[cfg(target_arch = "wasm32")]
 mod component;

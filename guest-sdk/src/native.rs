@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 use self::stdio::{Input, Output};
 use crate::check::Check;
 use crate::handler::judge;
-use crate::inbound::detect_wire;
 use crate::session::Session;
+use crate::wire::detect_wire;
 use crate::{Handler, RunError};
 
 /// How long the loop waits for the futures of handlers to be dropped. After that, a handler

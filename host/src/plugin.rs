@@ -1,9 +1,9 @@
 //! The handle of a plugin, and its options.
 
 mod check_cache;
-mod close;
+mod close_and_kill;
 mod core;
-mod events;
+mod flow_control;
 mod launch;
 mod life;
 #[cfg(test)]
@@ -13,6 +13,8 @@ mod promise;
 mod running;
 mod serve;
 mod supervisor;
+mod timeouts;
+mod verdict;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +23,8 @@ use std::time::{Duration, Instant};
 use admission_proto::Pin;
 
 use self::check_cache::{Origin, Stamp};
-pub use self::close::MAX_GRACE;
-pub(crate) use self::close::start_close;
+pub use self::close_and_kill::MAX_GRACE;
+pub(crate) use self::close_and_kill::start_close;
 pub(crate) use self::core::{Core, Services, Settings};
 use self::life::Asked;
 pub use self::life::PluginState;

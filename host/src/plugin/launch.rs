@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use admission_proto::Wire;
 use tokio_util::sync::CancellationToken;
 
-use super::close::grace_over;
+use super::close_and_kill::grace_over;
 use super::core::Core;
-use super::events::PluginEvents;
 use super::running::Running;
+use super::verdict::PluginEvents;
 #[cfg(feature = "grpc")]
 use crate::session::grpc::GrpcSession;
 use crate::session::stdio::StdioSession;

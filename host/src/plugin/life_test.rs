@@ -22,9 +22,9 @@ use self::model::{
 };
 use super::PluginState;
 use super::check_cache::{CheckId, Origin, Stamp, Taken};
-use super::events;
 use super::life::{Asked, Life, Order};
 use super::promise::{Outcome, Promise};
+use super::verdict;
 use crate::error::CheckError;
 use crate::error::testing::plugin_error;
 use crate::repository::MemoryRepository;
@@ -203,7 +203,7 @@ impl System {
             Some(Taken { resolver, origin }) => {
                 let status = Status::new(Code::from(code), "");
                 let cached = origin.is_none();
-                resolver.resolve(events::outcome(&self.plugin, status, cached));
+                resolver.resolve(verdict::outcome(&self.plugin, status, cached));
                 Reply::Done(true)
             }
             None => {

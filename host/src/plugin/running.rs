@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::events::PluginEvents;
+use super::verdict::PluginEvents;
 use crate::session::{Event, Session};
 use crate::transport::stderr::StderrLog;
 use crate::transport::{Exit, RunningPlugin};

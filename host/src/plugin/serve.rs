@@ -1,33 +1,28 @@
 //! Serving a launched plugin until it exits, fails or is closed: waiting for it to connect,
-//! sending checks, answering its metadata calls, and the timeouts.
+//! sending checks (`flow_control`), answering its metadata calls (`metadata`), and the
+//! timeouts of checks (`timeouts`).
 
-use std::future::{Future as _, poll_fn};
-use std::pin::Pin as StdPin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use admission_proto::Pin;
-use admission_proto::wire::{PROTOCOL_VERSION, plugin::Admission};
-use tokio::time::Sleep;
+use admission_proto::wire::PROTOCOL_VERSION;
 
-use super::check_cache::{CheckId, Question};
-use super::close::MAX_GRACE;
+use super::close_and_kill::MAX_GRACE;
 use super::core::{Core, FAILURE};
-use super::life::Order;
+use super::flow_control::send_checks;
 use super::metadata::MetadataCalls;
 use super::running::{ROUNDS, Round, Running};
-use crate::error::{CheckError, Failure, PluginError};
+use super::timeouts::{Expired, Timeouts};
+use crate::error::{Failure, PluginError};
 use crate::error_kind::ErrorKind;
-use crate::session::{Event, PARTING, SessionError};
+use crate::session::{Event, SessionError};
 use crate::transport::Exit;
 
 /// Bytes of unwritten replies above which the plugin fails. The host sends no page above half
 /// of it, so only a plugin that keeps calling and never reads exceeds it.
 const MAX_UNWRITTEN: usize = 16 << 20;
-
-/// How long the host waits for a process that is exiting. Slow only on an overloaded machine.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves the plugin. Returns how it exited, or `None` if it must be stopped.
 pub(super) async fn serve(core: &Core, plugin: &mut Running) -> Option<Exit> {
@@ -36,8 +31,7 @@ pub(super) async fn serve(core: &Core, plugin: &mut Running) -> Option<Exit> {
         plugin,
         connected: false,
         calls: MetadataCalls::new(),
-        silence: None,
-        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        timeouts: Timeouts::new(),
         events: Vec::new(),
     };
     let connected = poll_fn(|cx| match serving.poll(cx) {
@@ -61,20 +55,8 @@ struct Serving<'a> {
     plugin: &'a mut Running,
     connected: bool,
     calls: MetadataCalls,
-    silence: Option<Silence>,
-    /// For the check timeout and for `silence`.
-    timer: StdPin<Box<Sleep>>,
+    timeouts: Timeouts,
     events: Vec<Event>,
-}
-
-/// The plugin closed its output and has not exited.
-#[derive(Debug, Clone, Copy)]
-struct Silence {
-    since: Instant,
-    /// When to check again whether the plugin is exiting.
-    recheck_at: Instant,
-    /// The text of the error if it is not.
-    text: &'static str,
 }
 
 impl Serving<'_> {
@@ -83,7 +65,7 @@ impl Serving<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Exit>> {
         for _ in 0..ROUNDS {
             self.core.life.register(cx.waker());
-            if !self.send_checks() {
+            if send_checks(self.core, &mut *self.plugin.session, self.connected).is_break() {
                 return Poll::Ready(None);
             }
             let round = self.plugin.poll_round(cx, &mut self.events);
@@ -95,37 +77,13 @@ impl Serving<'_> {
             let session = &mut *self.plugin.session;
             let cancelled = self.calls.end_with_checks(self.core, session);
             let answered = self.calls.poll(cx, session);
-            let expired = self.poll_timer(cx);
+            let expired = self.poll_timeouts(cx);
             if matches!(round, Round::Pending) && !(cancelled || answered || expired) {
                 return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Sends checks while the session has room. Returns whether the plugin is neither closed nor
-    /// broken.
-    fn send_checks(&mut self) -> bool {
-        let session = &mut *self.plugin.session;
-        loop {
-            let max_in_flight = if self.connected {
-                session.capacity(self.core.options.max_in_flight)
-            } else {
-                0
-            };
-            match self.core.life.next_order(max_in_flight) {
-                Order::Close => return false,
-                Order::Send(id, Question { pin, origin }) => {
-                    let service_url = match &origin {
-                        Some(origin) => &origin.service_url,
-                        None => &self.core.services.settings.service_url,
-                    };
-                    session.send_admission(admission(id, &pin, service_url));
-                }
-                Order::Wait => return true,
-            }
-        }
     }
 
     fn handle_events(&mut self) {
@@ -144,14 +102,7 @@ impl Serving<'_> {
                 }
                 #[cfg(feature = "grpc")]
                 Event::CallCancelled { call_id } => self.calls.end(call_id),
-                Event::OutputEnded { text } => {
-                    let since = Instant::now();
-                    self.silence = Some(Silence {
-                        since,
-                        recheck_at: since + PARTING,
-                        text,
-                    });
-                }
+                Event::OutputEnded { text } => self.timeouts.output_ended(text),
                 Event::Failed(error) => self.fail(error.kind, error.text),
             }
         }
@@ -178,70 +129,17 @@ impl Serving<'_> {
         }
     }
 
-    /// Returns whether a deadline has passed.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let recheck_at = self.silence.map(|silence| silence.recheck_at);
-        let deadlines = [self.check_deadline(), recheck_at];
-        let Some(deadline) = deadlines.into_iter().flatten().min() else {
-            return false;
-        };
-        if self.timer.deadline() != deadline.into() {
-            self.timer.as_mut().reset(deadline.into());
+    /// Returns whether a timeout has expired.
+    fn poll_timeouts(&mut self, cx: &mut Context<'_>) -> bool {
+        let process = &*self.plugin.process;
+        match self.timeouts.poll(cx, self.core, process) {
+            Poll::Pending => false,
+            Poll::Ready(Expired::Rechecked) => true,
+            Poll::Ready(Expired::Silent { text }) => {
+                self.fail(ErrorKind::Crash, text);
+                true
+            }
         }
-        if self.timer.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        let now = Instant::now();
-        if self.check_deadline().is_some_and(|at| at <= now) {
-            self.expire_checks(now);
-        }
-        if self
-            .silence
-            .is_some_and(|silence| silence.recheck_at <= now)
-        {
-            self.recheck_silence(now);
-        }
-        true
-    }
-
-    /// Returns when the oldest pending check times out.
-    fn check_deadline(&self) -> Option<Instant> {
-        let timeout = self.core.options.check_timeout?;
-        self.core.life.inactive_since()?.checked_add(timeout)
-    }
-
-    fn expire_checks(&mut self, now: Instant) {
-        // Checks that were requested later still have time, although the plugin is inactive.
-        let Some(after) = self.core.options.check_timeout else {
-            return;
-        };
-        let Some(cutoff) = now.checked_sub(after) else {
-            return;
-        };
-        let expired = self.core.life.take_expired(cutoff);
-        let plugin = &*self.core.name;
-        tracing::warn!(
-            plugin,
-            checks = expired.len(),
-            "the admission plugin did not answer in time"
-        );
-        for check in expired {
-            let error = CheckError::timed_out(Arc::clone(&self.core.name), after);
-            check.resolver.resolve(Err(error));
-        }
-    }
-
-    /// Fails a plugin that closed its output and keeps running.
-    fn recheck_silence(&mut self, now: Instant) {
-        let Some(silence) = &mut self.silence else {
-            return;
-        };
-        if self.plugin.process.is_exiting() && now < silence.since + EXIT_TIMEOUT {
-            silence.recheck_at = now + PARTING;
-            return;
-        }
-        let text = silence.text;
-        self.fail(ErrorKind::Crash, text);
     }
 
     /// Marks the plugin as broken while it runs.
@@ -287,14 +185,5 @@ impl Serving<'_> {
             stderr_tail: self.plugin.stderr.tail(),
             source: None,
         }
-    }
-}
-
-fn admission(id: CheckId, pin: &Pin, service_url: &str) -> Admission {
-    Admission {
-        admission_id: id.to_wire(),
-        service_url: service_url.to_owned(),
-        package: pin.package().to_owned(),
-        instance: Some(pin.instance().object_ref().into()),
     }
 }

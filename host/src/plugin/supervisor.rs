@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::close;
+use super::close_and_kill;
 use super::core::Core;
 use super::launch::launch;
 use super::serve::serve;
@@ -46,16 +46,16 @@ impl Supervisor {
         };
         let exit = match serve(core, &mut plugin).await {
             Some(exit) => exit,
-            None => close::stop(&core.life, &mut plugin).await,
+            None => close_and_kill::stop(&core.life, &mut plugin).await,
         };
-        close::reap(core, &mut plugin).await;
+        close_and_kill::reap(core, &mut plugin).await;
         exit
     }
 }
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        close::start_close(&self.0, Duration::ZERO);
+        close_and_kill::start_close(&self.0, Duration::ZERO);
         self.0.life.publish_exit(Exit::KilledByHost);
     }
 }

@@ -2,29 +2,25 @@
 
 mod inbox;
 mod outbox;
+mod stall;
 
-use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use admission_proto::Status;
 use admission_proto::wire::plugin;
 use admission_proto::wire::stdio::{Hello, host_frame};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
 
 use super::{Event, Session, SessionEvents};
 use crate::repository::MetadataPage;
 use inbox::Inbox;
 use outbox::Outbox;
+use stall::StallTimer;
 
 /// Size of one read, in bytes: the capacity of a pipe.
 const CHUNK: usize = 64 << 10;
-
-/// How long a frame may take from its first byte to its last.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The two streams of a plugin and the frames on them.
 pub(crate) struct StdioSession {
@@ -36,8 +32,7 @@ pub(crate) struct StdioSession {
     inbox: Inbox,
     /// Set when the plugin was asked to shut down, or has exited.
     finishing: bool,
-    /// Expires when the frame that has begun takes too long.
-    stall: Pin<Box<Sleep>>,
+    stall_timer: StallTimer,
     chunk: Box<[u8]>,
 }
 
@@ -58,7 +53,7 @@ impl StdioSession {
             outbox,
             inbox: Inbox::new(limit, events),
             finishing: false,
-            stall: Box::pin(tokio::time::sleep(FRAME_TIMEOUT)),
+            stall_timer: StallTimer::new(),
             chunk: vec![0; CHUNK].into(),
         }
     }
@@ -88,27 +83,6 @@ impl StdioSession {
             }
             Poll::Pending => return false,
         }
-        true
-    }
-
-    /// Returns whether a frame has just timed out.
-    fn poll_stall(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool {
-        let Some(since) = self.inbox.frame_since() else {
-            return false;
-        };
-        // A plugin that was asked to shut down may complete the frame within its grace.
-        if self.finishing {
-            return false;
-        }
-        let deadline = Instant::from_std(since + FRAME_TIMEOUT);
-        if self.stall.deadline() != deadline {
-            self.stall.as_mut().reset(deadline);
-        }
-        if self.stall.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        events.push(Event::Failed(self.inbox.stall()));
-        self.inbox.ignore();
         true
     }
 }
@@ -144,7 +118,13 @@ impl Session for StdioSession {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool {
         let read = self.poll_stdout(cx, events);
-        let stalled = self.poll_stall(cx, events);
+        // A plugin that was asked to shut down may complete the frame within its grace.
+        let frame_since = self.inbox.frame_since().filter(|_| !self.finishing);
+        let stalled = self.stall_timer.poll(cx, frame_since);
+        if stalled {
+            events.push(Event::Failed(self.inbox.stall()));
+            self.inbox.ignore();
+        }
         read || stalled
     }
 

@@ -1,9 +1,15 @@
-//! Which failures are retried, how often, and after which pause.
+//! Retries of a call: which failures are retried, how often, after which pause, and until when.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use admission_proto::{Code, Status};
+use admission_proto::{Code, Status, escape};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::PrpcRepository;
+use super::token::Token;
+use crate::repository::MetadataPage;
 
 /// Longest pause after the first failure of a call.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -22,6 +28,93 @@ const SUCCESSES_PER_RETRY: u32 = 8;
 /// Type of the error detail with which the service reports that its response is larger than
 /// the client accepts.
 const RESPONSE_TOO_BIG: &str = "/luci.prpc.ErrorDetails";
+
+impl PrpcRepository {
+    /// Calls the service until it answers, a failure is permanent, no retry is left or the
+    /// deadline has passed.
+    pub(super) async fn call_with_retries(&self, request: Bytes) -> Result<MetadataPage, Status> {
+        let deadline = Instant::now() + self.deadline;
+        let mut last_error = None;
+        let mut failures = 0;
+        let mut rejected_token = None;
+        loop {
+            let token = self.token(rejected_token.as_ref(), deadline).await?;
+            let time_left = deadline.saturating_duration_since(Instant::now());
+            let call = self.client.call(request.clone(), token.as_ref(), time_left);
+            let Ok(result) = timeout_at(deadline, call).await else {
+                return Err(self.deadline_exceeded(last_error));
+            };
+            let Failure {
+                status,
+                retry_after,
+            } = match result {
+                Ok(page) => {
+                    self.budget.deposit();
+                    return Ok(page);
+                }
+                Err(failure) => failure,
+            };
+            if status.code == Code::UNAUTHENTICATED && token.is_some() && rejected_token.is_none() {
+                // The token may have expired early. A second token is not retried.
+                rejected_token = token;
+                last_error = Some(status);
+                continue;
+            }
+            let Some(retry_after) = retry_after else {
+                // The service is up.
+                self.budget.deposit();
+                return Err(status);
+            };
+            if !self.budget.withdraw() {
+                return Err(status);
+            }
+            failures += 1;
+            let pause = backoff(failures).max(retry_after);
+            let (code, error) = (status.code, escape(&status.message));
+            let url = &self.client.url;
+            tracing::warn!(%url, %code, %error, ?pause, "the CIPD service failed, retrying");
+            last_error = Some(status);
+            if pause >= deadline.saturating_duration_since(Instant::now()) {
+                return Err(self.deadline_exceeded(last_error));
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn token(
+        &self,
+        rejected: Option<&Token>,
+        deadline: Instant,
+    ) -> Result<Option<Token>, Status> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(None);
+        };
+        let url = &self.client.url;
+        match timeout_at(deadline, tokens.get(rejected)).await {
+            Ok(Ok(token)) => Ok(Some(token)),
+            Ok(Err(error)) => Err(Status::new(
+                Code::UNAUTHENTICATED,
+                format!("cannot get a token for the CIPD service {url}: {error}"),
+            )),
+            Err(_) => Err(Status::new(
+                Code::DEADLINE_EXCEEDED,
+                format!(
+                    "there was no token for the CIPD service {url} within {:?}",
+                    self.deadline
+                ),
+            )),
+        }
+    }
+
+    fn deadline_exceeded(&self, last_error: Option<Status>) -> Status {
+        let (url, deadline) = (&self.client.url, self.deadline);
+        let mut text = format!("the CIPD service {url} did not answer within {deadline:?}");
+        if let Some(Status { code, message, .. }) = last_error {
+            text += &format!("; the last error was {code}: {message}");
+        }
+        Status::new(Code::DEADLINE_EXCEEDED, text)
+    }
+}
 
 /// A failed call.
 #[derive(Debug)]

@@ -1,13 +1,28 @@
-//! The limit of CPU time in one burst: the time that a guest runs without a yield to the host.
+//! How a guest that computes is interrupted, and its limit of CPU time in one burst: the time
+//! that it runs without a yield to the host.
 //!
-//! The clock is read only at epoch ticks. An exchange of frames takes less than a tick, so it
+//! A thread increments the engine's epoch every 5 ms. At the next check point of its code, the
+//! guest calls [`CpuMeter::tick`], which lets it run on, yield or trap. The clock is read only
+//! at epoch ticks. An exchange of frames takes less than a tick, so it
 //! needs no clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use wasmtime::{Engine, Store, UpdateDeadline};
+
+use super::limits::LimitExceeded;
+use crate::transport::LaunchError;
+
+/// How often a computing guest yields to the session that polls it. Short enough not to delay
+/// a frame or a close noticeably, long enough to cost nothing.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Epoch ticks until the guest is interrupted: one, so every tick interrupts it.
+const NEXT_TICK: u64 = 1;
 
 /// Minimum time that a resumed guest runs before a tick makes it yield.
 const MIN_SLICE: Duration = Duration::from_millis(2);
@@ -25,7 +40,7 @@ pub(super) struct CpuMeter {
 
 /// The action for the guest at an epoch tick.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum TickAction {
+enum TickAction {
     /// It has just been resumed, and runs until the next tick.
     Continue,
     Yield,
@@ -40,10 +55,6 @@ impl CpuMeter {
             moved_bytes: AtomicBool::new(false),
             burst: Mutex::default(),
         }
-    }
-
-    pub(super) fn limit(&self) -> Duration {
-        self.limit
     }
 
     /// Must be called when the guest has read or written.
@@ -62,8 +73,19 @@ impl CpuMeter {
         self.burst().pause();
     }
 
+    /// Interrupts the guest of `store` at epoch ticks.
+    pub(super) fn interrupt<T: 'static>(self: Arc<Self>, store: &mut Store<T>) {
+        // Without a deadline the first instruction is already past it.
+        store.set_epoch_deadline(NEXT_TICK);
+        store.epoch_deadline_callback(move |_| match self.tick() {
+            TickAction::Continue => Ok(UpdateDeadline::Continue(NEXT_TICK)),
+            TickAction::Yield => Ok(UpdateDeadline::Yield(NEXT_TICK)),
+            TickAction::Trap => Err(LimitExceeded::cpu(self.limit).into()),
+        });
+    }
+
     /// Must be called at an epoch tick while the guest runs.
-    pub(super) fn tick(&self) -> TickAction {
+    fn tick(&self) -> TickAction {
         let progress = self.moved_bytes.swap(false, Ordering::Relaxed);
         self.burst().tick(thread_cpu_time(), progress, self.limit)
     }
@@ -127,6 +149,66 @@ fn thread_cpu_time() -> Duration {
         now.tv_sec.unsigned_abs(),
         u32::try_from(now.tv_nsec).unwrap_or_default(),
     )
+}
+
+/// Increments the engine's epoch every [`TICK`] until it is dropped.
+pub(super) struct Ticker {
+    /// Dropping it wakes the thread, which then exits.
+    stop: Option<mpsc::SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    /// Returns the ticker of the process. Starts it for the first component.
+    ///
+    /// # Errors
+    ///
+    /// If the system starts no more threads.
+    pub(super) fn acquire(engine: &Engine) -> Result<Arc<Self>, LaunchError> {
+        static SHARED: Mutex<Weak<Ticker>> = Mutex::new(Weak::new());
+
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ticker) = shared.upgrade() {
+            return Ok(ticker);
+        }
+        let ticker = Arc::new(Self::start(engine)?);
+        *shared = Arc::downgrade(&ticker);
+        Ok(ticker)
+    }
+
+    fn start(engine: &Engine) -> Result<Self, LaunchError> {
+        let (stop, stopped) = mpsc::sync_channel(0);
+        let engine = engine.weak();
+        let thread = thread::Builder::new()
+            .name("epoch-ticker".into())
+            .spawn(move || {
+                while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    let Some(engine) = engine.upgrade() else {
+                        return;
+                    };
+                    engine.increment_epoch();
+                }
+            })
+            .map_err(|source| LaunchError::Spawn {
+                words: format!("cannot start the thread of the epoch ticker: {source}"),
+                source,
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // Joined, so that no thread is left after the last close. The thread exits at once
+            // and cannot panic.
+            let _never_panics = thread.join();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -193,5 +275,13 @@ mod tests {
         assert_eq!(burst.tick(ms(38), true, LIMIT), TickAction::Yield);
         assert_eq!(burst.tick(ms(50), false, LIMIT), TickAction::Yield);
         assert_eq!(burst.tick(ms(59), false, LIMIT), TickAction::Trap);
+    }
+
+    #[test]
+    fn components_share_one_ticker() {
+        let engine = super::super::engine::engine().unwrap();
+        let one = Ticker::acquire(engine).unwrap();
+        let other = Ticker::acquire(engine).unwrap();
+        assert!(Arc::ptr_eq(&one, &other));
     }
 }

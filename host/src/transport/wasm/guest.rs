@@ -6,13 +6,12 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
-use wasmtime::{Engine, Error, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Engine, Error, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::cpu::{CpuMeter, TickAction};
-use super::engine::Ticker;
-use super::limits::{LimitExceeded, MAX_COPIED, MAX_HANDLES, exceeded_limit};
+use super::cpu::{CpuMeter, Ticker};
+use super::limits::{MAX_COPIED, MAX_HANDLES, exceeded_limit};
 use super::pipe::{HostReader, HostWriter, Pipe};
 use super::sandbox::GuestState;
 use super::stdio::{GuestStderr, GuestStdin, GuestStdout};
@@ -20,9 +19,6 @@ use super::{Component, one_line};
 use crate::error_kind::ErrorKind;
 use crate::transport::stderr::StderrLog;
 use crate::transport::{Exit, LaunchError, Launched, RunningPlugin};
-
-/// Epoch ticks until the guest is interrupted: one, so every tick interrupts it.
-const NEXT_TICK: u64 = 1;
 
 /// Longest backtrace that is written to stderr, in bytes. A guest chooses the names of its
 /// functions, and a mangled name can expand to a much longer one.
@@ -74,13 +70,7 @@ fn new_store(engine: &Engine, state: GuestState, meter: Arc<CpuMeter>) -> Store<
     store.limiter(|state| &mut state.limits);
     store.set_max_component_handles(MAX_HANDLES);
     store.set_hostcall_fuel(MAX_COPIED);
-    // The default deadline has passed at the first instruction already.
-    store.set_epoch_deadline(NEXT_TICK);
-    store.epoch_deadline_callback(move |_| match meter.tick() {
-        TickAction::Continue => Ok(UpdateDeadline::Continue(NEXT_TICK)),
-        TickAction::Yield => Ok(UpdateDeadline::Yield(NEXT_TICK)),
-        TickAction::Trap => Err(LimitExceeded::cpu(meter.limit()).into()),
-    });
+    meter.interrupt(&mut store);
     store
 }
 

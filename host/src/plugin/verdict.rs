@@ -1,4 +1,5 @@
-//! Verdicts and log lines of a plugin, applied on the task that received them.
+//! What a verdict does: it settles the promise of its check, on the task that received it.
+//! Log lines and unknown frames take the same path.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

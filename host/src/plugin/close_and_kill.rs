@@ -1,4 +1,4 @@
-//! Closing a plugin, from the request to the reaped process.
+//! Closing a plugin, from the request to the reaped process, with the kill after the grace.
 //!
 //! These steps follow each other: the state becomes closed, so that no new check can enter;
 //! pending checks are aborted, so that waiters wake now; a partly written frame is completed
