@@ -190,6 +190,14 @@ mod tests {
 
     use super::*;
 
+    #[tokio::test]
+    async fn a_panic_does_not_end_the_spawning_thread() {
+        let spawned = run_on_spawner(|| -> io::Result<()> { panic!("this test panics") }).await;
+        let error = spawned.expect_err("the spawn panicked");
+        assert_eq!(error.to_string(), "the spawning thread panicked");
+        run_on_spawner(|| Ok(())).await.expect("the thread runs");
+    }
+
     #[test]
     fn launch_errors_use_the_words_of_the_reference() {
         let words = |executable: &str, errno| {
