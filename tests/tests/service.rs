@@ -368,6 +368,17 @@ tests! {
         assert_eq!(service.requests().len(), 1);
     }
 
+    async fn an_invalid_host_is_not_retried() {
+        let url = "http://1.2.3.4.5";
+        assert_eq!(
+            error_of(&repository(url)).await,
+            Status::new(
+                Code::UNAVAILABLE,
+                format!("cannot call the CIPD service {url}: invalid IPv4 address; is the URL right?")
+            )
+        );
+    }
+
     async fn an_unreachable_service_is_named_in_the_error() {
         let port = ClosedPort::reserve();
         let options = PrpcOptions::new(port.url()).deadline(Duration::from_millis(10));
