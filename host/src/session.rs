@@ -17,7 +17,7 @@ use crate::error_kind::ErrorKind;
 use crate::repository::{ListMetadata, MetadataPage};
 
 /// Timeout between the end of a plugin's output and its exit, in either order.
-pub(crate) const PARTING: Duration = Duration::from_millis(50);
+pub(crate) const EXIT_GAP: Duration = Duration::from_millis(50);
 
 /// The streams of one plugin and the protocol on them.
 ///

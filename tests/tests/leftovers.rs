@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use admission_host::Exit;
 use conformance::process::Holdings;
-use conformance::{GRACE, Host, Mode, Plugin, PluginState, eventually, guarded, options, pin};
+use conformance::{GRACE, Host, Mode, PluginState, eventually, guarded, options, pin};
 use tokio::runtime::Handle;
 
 const CYCLES: usize = 50;

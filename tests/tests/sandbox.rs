@@ -6,7 +6,7 @@ use admission_host::{Code, Component, ErrorKind, Exit};
 use conformance::logs::Lines;
 use conformance::modes::fixture_component;
 use conformance::named::Named;
-use conformance::{GRACE, Mode, Plugin, PluginState, error_of, eventually, guarded, host, pin};
+use conformance::{GRACE, Mode, PluginState, error_of, eventually, guarded, host, pin};
 
 async fn denial(package: &str) -> String {
     let plugin = host().plugin(fixture_component(""));

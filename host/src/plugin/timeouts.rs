@@ -11,7 +11,7 @@ use tokio::time::Sleep;
 
 use super::core::Core;
 use crate::error::CheckError;
-use crate::session::PARTING;
+use crate::session::EXIT_GAP;
 use crate::transport::RunningPlugin;
 
 /// How long the host waits for a process that is exiting. Slow only on an overloaded machine.
@@ -55,7 +55,7 @@ impl Timeouts {
         let since = Instant::now();
         self.silence = Some(Silence {
             since,
-            recheck_at: since + PARTING,
+            recheck_at: since + EXIT_GAP,
             text,
         });
     }
@@ -90,7 +90,7 @@ impl Timeouts {
             return Expired::Rechecked;
         };
         if process.is_exiting() && now < silence.since + EXIT_TIMEOUT {
-            silence.recheck_at = now + PARTING;
+            silence.recheck_at = now + EXIT_GAP;
             return Expired::Rechecked;
         }
         Expired::Silent { text: silence.text }

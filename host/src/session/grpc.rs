@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 pub(crate) use self::server::{Registration, Server};
-use super::{Event, PARTING, Session, listing};
+use super::{EXIT_GAP, Event, Session, listing};
 use crate::repository::MetadataPage;
 use crate::transport::stderr::StderrLog;
 
@@ -42,7 +42,7 @@ pub(crate) struct GrpcSession {
     /// Set when the plugin was asked to shut down.
     finishing: bool,
     /// Expires when the connections of an exited process may not deliver calls any more.
-    parting: Pin<Box<Sleep>>,
+    exit_gap: Pin<Box<Sleep>>,
 }
 
 impl GrpcSession {
@@ -62,7 +62,7 @@ impl GrpcSession {
             log,
             registration,
             finishing: false,
-            parting: Box::pin(tokio::time::sleep(PARTING)),
+            exit_gap: Box::pin(tokio::time::sleep(EXIT_GAP)),
         }
     }
 
@@ -127,7 +127,7 @@ impl Session for GrpcSession {
             return Poll::Pending;
         }
         if self.registration.session.is_connected() {
-            return self.parting.as_mut().poll(cx);
+            return self.exit_gap.as_mut().poll(cx);
         }
         Poll::Ready(())
     }
@@ -146,7 +146,7 @@ impl Session for GrpcSession {
     }
 
     fn reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
-        let answer = listing::answer(page);
+        let answer = listing::to_reply(page);
         self.registration.session.reply(call_id, answer);
     }
 
@@ -164,6 +164,6 @@ impl Session for GrpcSession {
         self.stdin = None;
         // After the exit, only another process could present the ticket.
         self.registration.revoke_ticket();
-        self.parting.as_mut().reset(Instant::now() + PARTING);
+        self.exit_gap.as_mut().reset(Instant::now() + EXIT_GAP);
     }
 }

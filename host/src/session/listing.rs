@@ -26,7 +26,7 @@ const NOTES: usize = 96;
 /// # Errors
 ///
 /// INVALID_ARGUMENT if the request names no instance.
-pub(super) fn asked(request: ListMetadataRequest) -> Result<ListMetadata, Status> {
+pub(super) fn to_request(request: ListMetadataRequest) -> Result<ListMetadata, Status> {
     let instance = ObjectRef::from_wire(request.instance)
         .map_err(|error| Status::new(Code::INVALID_ARGUMENT, format!("bad 'instance': {error}")))?;
     Ok(ListMetadata {
@@ -41,7 +41,7 @@ pub(super) fn asked(request: ListMetadataRequest) -> Result<ListMetadata, Status
 
 /// Converts a reply into a page with its size in bytes, or an error. Applies the limits of both
 /// wires, so that a policy gets equal replies over each.
-pub(super) fn answer(
+pub(super) fn to_reply(
     page: Result<MetadataPage, Status>,
 ) -> Result<(ListMetadataResponse, usize), Status> {
     let page = page.map_err(to_error_reply)?;

@@ -148,7 +148,7 @@ impl Admissions for PluginConnection {
 }
 
 /// Converts the status of a failed metadata call, whose length is bounded by
-/// [`listing::answer`](crate::session::listing::answer).
+/// [`listing::to_reply`](crate::session::listing::to_reply).
 fn to_wire(status: admission_proto::Status) -> Status {
     let code = tonic::Code::from_i32(status.code.number());
     let message = status.message.clone();

@@ -182,7 +182,7 @@ impl SharedSession {
             call_id,
             admission_id: None,
             service_url: std::mem::take(&mut request.service_url),
-            request: listing::asked(request),
+            request: listing::to_request(request),
         };
         self.push_event(state, Event::MetadataCall(call));
         Ok(call_id)

@@ -158,7 +158,7 @@ impl Inbox {
                     call_id,
                     admission_id: Some(call.admission_id),
                     service_url: std::mem::take(&mut request.service_url),
-                    request: listing::asked(request),
+                    request: listing::to_request(request),
                 }));
             }
         }

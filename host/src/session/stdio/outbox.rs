@@ -36,7 +36,7 @@ impl Outbox {
 
     /// Adds the reply to a metadata call, after the replies that wait already.
     pub(super) fn push_reply(&mut self, call_id: u64, page: Result<MetadataPage, Status>) {
-        let result = match listing::answer(page) {
+        let result = match listing::to_reply(page) {
             Ok((page, _)) => list_metadata_reply::Result::Page(page),
             Err(status) => list_metadata_reply::Result::Status(status.into()),
         };
