@@ -185,7 +185,7 @@ impl Modules {
         let Some((word, rest)) = path.split_first() else {
             return vec![from.to_vec()];
         };
-        let child = [from, &[word.clone()]].concat();
+        let child = [from, std::slice::from_ref(word)].concat();
         let next = match &**word {
             "crate" => &[],
             "self" => from,

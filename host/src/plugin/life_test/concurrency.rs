@@ -198,7 +198,7 @@ fn send(life: &Life) -> CheckId {
 }
 
 fn without_deadlock(action: impl FnOnce() + Send + 'static) {
-    let (done, finished) = mpsc::channel();
+    let (done, finished) = mpsc::sync_channel(1);
     let thread = thread::spawn(move || {
         action();
         done.send(()).expect("the test waits");
