@@ -7,7 +7,7 @@ use admission_proto::{Wire, quote_bytes};
 use bytes::BytesMut;
 
 use crate::RunError;
-use crate::wire::detect_wire;
+use crate::detect_wire::detect_wire;
 
 /// A frame of the host that the protocol allows at its time.
 #[derive(Debug, PartialEq)]

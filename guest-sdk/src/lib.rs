@@ -1,9 +1,9 @@
 //! Write a CIPD admission policy once; build it native or as a WASI component.
 //!
 //! A package client asks an *admission plugin* whether it may deploy a package instance. The
-//! plugin carries a *policy*, the rules that its author writes. Its `main` passes a
-//! [`Handler`] to [`run_plugin`]. The host starts the plugin, asks it to judge instances, and
-//! ends its stdin to close it:
+//! plugin contains a *policy*, the rules that its author writes. Its `main` passes a
+//! [`Handler`] to [`run_plugin`]. The host starts the plugin and asks it to judge instances. To
+//! close the plugin, the host ends the plugin's stdin:
 //!
 //! ```no_run
 //! use admission_sdk::{Admission, InstanceInfo, RunError, Status, run_plugin};
@@ -34,25 +34,26 @@
 //! Each check runs in its own task, so a check that waits for metadata does not delay others.
 //!
 //! Natively, handlers run on a multi-threaded tokio runtime of the SDK. They may use its timers
-//! and sockets. It has as many threads as the machine has cores, so make blocking calls in
-//! `spawn_blocking`.
+//! and sockets. The runtime has as many threads as the machine has cores, so make blocking
+//! calls in `spawn_blocking`.
 //!
 //! A component has one thread and no tokio runtime. Its handlers may await only the futures of
 //! the SDK, and combinations of them such as joins and channels. Nothing wakes other futures.
 //!
 //! # Two wires
 //!
-//! A native plugin exchanges frames over stdin and stdout or, as under a stock client, makes
-//! gRPC calls. The first bytes from the host select the wire, and the handler sees no
-//! difference. The feature `grpc`, on by default, adds the second wire. Without it, and always
-//! in a component, a host that speaks gRPC is refused with [`RunError::GrpcWire`].
+//! A native plugin exchanges frames over stdin and stdout, or makes gRPC calls. A stock client,
+//! for example, uses gRPC. The first bytes from the host select the wire, and the handler sees
+//! no difference. The feature `grpc`, on by default, adds the gRPC wire. A component, or a native
+//! plugin without this feature, fails with [`RunError::GrpcWire`] if the host speaks gRPC.
 //!
 //! # Closing
 //!
 //! When the host ends stdin, waiting metadata calls fail with [`Code::CANCELLED`], the futures
 //! of handlers are dropped, and [`run_plugin`] returns `Ok(())`, even while a handler blocks
 //! its thread. Over gRPC, a host can also end the stream of admissions: then the plugin
-//! finishes its checks first. Any failure ends the plugin at once.
+//! finishes its pending checks before [`run_plugin`] returns. Any failure ends the plugin at
+//! once.
 //!
 //! # Panics
 //!
@@ -65,19 +66,20 @@
 //! # Logs
 //!
 //! [`run_plugin`] sends [`tracing`] events to the host, unless the program has set a global
-//! subscriber; [`log_layer`] is for a subscriber of your own. The host chooses the level. A
-//! gRPC host cannot choose: it gets events of the level info and above. The lines of a handler
-//! arrive in order and before its verdict. Span fields are not sent. Trace events are not sent
-//! either, because the host has no such level. A line is cut at 16 KiB.
+//! subscriber. If you set your own subscriber, add [`log_layer`] to it. The host chooses the
+//! level. A gRPC host cannot choose: it gets events of the level info and above. The lines of a
+//! handler arrive in order and before its verdict. Span fields are not sent. Trace events are
+//! not sent either, because the host has no such level. A line is cut at 16 KiB.
 //!
 //! # Stdin and stdout
 //!
-//! Natively, the SDK takes over both before the first check. From then on `println!` goes to
-//! stderr and stdin is empty, for child processes, too. A component's stdout cannot be
+//! Natively, the SDK takes over stdin and stdout before the first check. From then on, `println!`
+//! writes to stderr and stdin is empty, also in child processes. A component's stdout cannot be
 //! redirected: printing to it breaks the protocol and ends the plugin. Use [`tracing`] or
 //! `eprintln!`.
 
 mod check;
+mod detect_wire;
 mod error;
 mod handler;
 mod inbound;
@@ -89,7 +91,6 @@ mod panic;
 mod run;
 mod session;
 mod verdict;
-mod wire;
 
 #[cfg(target_arch = "wasm32")]
 mod component;

@@ -17,13 +17,13 @@ use tokio::sync::oneshot;
 
 use self::stdio::{Input, Output};
 use crate::check::Check;
+use crate::detect_wire::detect_wire;
 use crate::handler::judge;
 use crate::session::Session;
-use crate::wire::detect_wire;
 use crate::{Handler, RunError};
 
-/// How long the loop waits for the futures of handlers to be dropped. After that, a handler
-/// that blocks its thread stays blocked until the process exits.
+/// How long the loop waits until the futures of handlers are dropped. A handler that blocks its
+/// thread for longer may stay blocked until the process exits.
 const DROP_GRACE: Duration = Duration::from_millis(100);
 
 /// How long the host has to read the last log lines after it ended stdin.
@@ -62,8 +62,8 @@ pub(crate) async fn run_on_thread(
     result.await.expect("the thread sends before it ends")
 }
 
-/// Returns a channel with room for three results: of the reading thread, of the writing thread
-/// and of the caller's future.
+/// Returns a channel with room for three results: one each from the reading thread, the writing
+/// thread and the caller's future.
 fn end_channel() -> (SyncSender<End>, Receiver<End>) {
     mpsc::sync_channel(3)
 }
@@ -114,7 +114,7 @@ struct RunLoop<H> {
 }
 
 impl<H: Handler> RunLoop<H> {
-    /// Speaks the wire of the host. Returns at the end of stdin.
+    /// Serves the wire that the host speaks. Returns at the end of stdin.
     fn serve(self: &Arc<Self>, input: &Input, output: Output) -> Result<(), RunError> {
         let mut first = Vec::new();
         while detect_wire(&first).is_none() && input.read_more(&mut first)? {}
@@ -135,7 +135,8 @@ impl<H: Handler> RunLoop<H> {
         ));
     }
 
-    /// Runs `write` on a new thread. It must write the outbox until the outbox is closed.
+    /// Runs `write` on a new thread. `write` must write the queued frames until the outbox is
+    /// closed.
     fn spawn_writer(
         self: &Arc<Self>,
         name: &str,
