@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use crate::cargo::{self, Cargo};
 use crate::{Nightly, bench, churn, soak, test};
 
-/// A name and what to run.
+/// The name of a part, and the function that runs it.
 type Part<'a> = (&'static str, &'a dyn Fn() -> anyhow::Result<()>);
 
 /// Why a part was not run.
@@ -33,15 +33,22 @@ impl std::error::Error for Skipped {}
 pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
     let run = |words: &str| cargo::run(&mut cargo.command(words));
     let docs = || {
-        let mut doc = cargo.command("doc --workspace --no-deps --locked");
+        // With `--examples`, cargo chooses the features that the lints use, and finds all
+        // dependencies checked.
+        let targets = "--lib --bins --examples";
+        let mut doc = cargo.command(&format!("doc --workspace --no-deps {targets} --locked"));
         cargo::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     };
     let features = || {
+        let host = "-p admission-host --locked --no-default-features --features";
         for feature in ["", "wasm", "grpc", "prpc"] {
             println!("admission-host with the features: {feature}");
-            let host = format!("-p admission-host --no-default-features --features={feature}");
-            run(&format!("clippy {host} --locked -- -D warnings"))?;
-            run(&format!("test {host} --locked --lib"))?;
+            run(&format!("clippy {host}={feature} -- -D warnings"))?;
+        }
+        // Tests with `wasm` alone would compile wasmtime once more.
+        for features in ["grpc", "prpc"] {
+            println!("tests of admission-host with the features: {features}");
+            run(&format!("test {host}={features} --lib"))?;
         }
         run("test -p admission-sdk --no-default-features --locked")
     };
@@ -49,7 +56,7 @@ pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
         if run("deny --version").is_err() {
             return Err(Skipped("cargo-deny is not installed").into());
         }
-        // Advisories need a network that CI may not have.
+        // The check of advisories needs network access, which CI may not have.
         run("deny --locked check bans licenses sources")
     };
     let lints = "clippy --workspace --all-targets --locked -- -D warnings";
