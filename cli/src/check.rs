@@ -40,18 +40,18 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Time that the plugin may take to connect before a warning.
 const SLOW_CONNECT: Duration = Duration::from_secs(3);
 
-/// Most pending checks. Limits the memory. A host accepts far more.
+/// Maximum number of pending checks. Limits the memory use. A host accepts far more.
 const MAX_PENDING: usize = 65_536;
 
-/// Most outcomes that wait to be printed.
+/// Maximum number of outcomes that wait to be printed.
 const MAX_UNPRINTED: usize = 1024;
 
 /// Checks all pins and prints their outcomes.
 ///
 /// # Errors
 ///
-/// If an input is broken or missing, before the plugin is started; or if stdout cannot be
-/// written.
+/// If an input is invalid or missing, which is found before the plugin is started, or if stdout
+/// cannot be written.
 pub(crate) fn run(args: CheckArgs, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let inputs = Inputs::read(args.pins)?;
     for (file, what) in [
@@ -191,14 +191,14 @@ impl Check<'_> {
             .buffered(MAX_PENDING);
         while let Some(checked) = checks.next().await {
             summary.add(&checked);
-            // The printer ends early if stdout has no reader. The checks must go on then,
+            // If stdout has no reader, the printer ends early. The checks must continue then,
             // because the exit status depends on all of them.
             let _ = printer.send(checked).await;
         }
         summary
     }
 
-    /// Starts a check now. The future waits for its result.
+    /// Starts a check immediately. The returned future waits for the result.
     fn check(&self, pin: &Pin, progress: &ProgressBar) -> impl Future<Output = CheckedPin> {
         let started = Instant::now();
         let result = self.plugin.check_admission(pin).wait();

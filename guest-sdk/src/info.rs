@@ -14,10 +14,10 @@ use crate::session::Session;
 /// Default page size in entries, as in the reference.
 const DEFAULT_PAGE_SIZE: i32 = 20;
 
-/// Fetches what the host knows about the instance under check.
+/// Fetches metadata of the instance under check from the host.
 ///
-/// It belongs to one check. Once the check has a verdict, its calls fail with
-/// [`Code::CANCELLED`]. Cloning is cheap.
+/// An `InstanceInfo` belongs to one check. After the verdict on this check, every call fails
+/// with [`Code::CANCELLED`]. Cloning is cheap.
 #[derive(Clone)]
 pub struct InstanceInfo {
     session: Arc<Session>,
@@ -32,9 +32,9 @@ impl InstanceInfo {
     /// Visits metadata of the instance, the most recently attached entry first.
     ///
     /// Visits the entries that have one of `keys`, or all entries if `keys` is empty. Stops
-    /// when `visitor` breaks. Fetches pages of `page_size` entries, each after the previous
-    /// one was visited; zero or less means 20. A plugin fetches at most 8 pages at a time;
-    /// further visits wait.
+    /// when `visitor` returns `Break`. Fetches a page of `page_size` entries and visits them
+    /// before it fetches the next page. A `page_size` of zero or less means 20. A plugin fetches
+    /// at most 8 pages at a time; further visits wait.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -60,8 +60,9 @@ impl InstanceInfo {
     ///
     /// # Errors
     ///
-    /// The host's status if a page cannot be fetched; entries of earlier pages were visited.
-    /// INTERNAL if the host repeats a page token, because the visit would not end.
+    /// The host's status if a page cannot be fetched. By then, `visitor` has seen the entries of
+    /// earlier pages. INTERNAL if the host repeats a page token, because the visit would never
+    /// end.
     ///
     /// # Cancel safety
     ///
@@ -73,7 +74,7 @@ impl InstanceInfo {
         mut visitor: impl FnMut(&InstanceMetadata) -> ControlFlow<()>,
     ) -> Result<(), Status> {
         let mut request = self.request(keys, saturate(page_size), "");
-        // Not a hash set: in a component that would import the random interface.
+        // Not a `HashSet`, which would make a component import the random interface.
         let mut tokens = BTreeSet::new();
         loop {
             let page = self.fetch(request.clone()).await?;
@@ -114,11 +115,11 @@ impl InstanceInfo {
         self.fetch(self.request(keys, page_size, page_token)).await
     }
 
-    /// Fetches a single page of metadata of any instance in the service of the admission, for
-    /// a handler that forwards calls.
+    /// Fetches a single page of metadata of any instance, for a handler that forwards calls.
     ///
-    /// Otherwise behaves like [`list_metadata`](Self::list_metadata). The call is cancelled
-    /// when this check is settled, also if it is about another instance.
+    /// The instance must be in the service that the admission names. Otherwise behaves like
+    /// [`list_metadata`](Self::list_metadata). The call is cancelled when this check is settled,
+    /// even if the call is about another instance.
     ///
     /// # Errors
     ///

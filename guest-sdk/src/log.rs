@@ -16,7 +16,7 @@ use crate::outbox::Outbound;
 use crate::platform;
 use crate::session::Session;
 
-/// Longest line, in bytes. Hosts cut lines there as well.
+/// Maximum length of a line, in bytes. Hosts cut lines at the same length.
 const MAX_LINE: usize = 16 << 10;
 
 /// Returns the layer that sends events to the host, for a subscriber of your own.
@@ -43,8 +43,8 @@ where
 /// Sends a line to the host unchanged, for a program that forwards the log lines of others.
 ///
 /// Acts like a [`tracing`] event with this message and no fields. Unlike an event, it also
-/// works inside a layer, where `tracing` may drop events. A line before
-/// [`run_plugin`](crate::run_plugin), or of a level that the host does not ask for, is dropped.
+/// works inside a layer, where `tracing` may drop events. A line is dropped if it is sent before
+/// [`run_plugin`](crate::run_plugin), or if the host does not ask for its level.
 pub fn log_line(level: Level, line: impl Into<String>) {
     if is_enabled(level) {
         send(level, &line.into());

@@ -11,9 +11,9 @@ use crate::{Handler, RunError, log, platform};
 ///
 /// # Errors
 ///
-/// [`RunError`], at once, if the host breaks the protocol, cannot be reached or written to, or
-/// ends the stream of admissions with an error; if the plugin has run before; and inside a
-/// tokio runtime,
+/// Returns a [`RunError`] at once if the host breaks the protocol, cannot be reached or written
+/// to, or ends the stream of admissions with an error. Also fails if the plugin has run before,
+/// and inside a tokio runtime,
 #[cfg_attr(not(target_arch = "wasm32"), doc = "where [`run_plugin_async`] works.")]
 #[cfg_attr(target_arch = "wasm32", doc = "which only a native plugin can have.")]
 pub fn run_plugin(version: &str, handler: impl Handler) -> Result<(), RunError> {
@@ -37,7 +37,7 @@ pub fn run_plugin(version: &str, handler: impl Handler) -> Result<(), RunError> 
 ///
 /// # Cancel safety
 ///
-/// Dropping the future ends the plugin as the end of stdin does. It cannot run again.
+/// Dropping the future ends the plugin as the end of stdin does. The plugin cannot run again.
 #[cfg(not(target_arch = "wasm32"))]
 pub async fn run_plugin_async(version: &str, handler: impl Handler) -> Result<(), RunError> {
     let session = Session::start(version)?;

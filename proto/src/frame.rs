@@ -68,7 +68,7 @@ pub enum FrameError {
     #[error("the stream ended inside a frame, after {have} bytes of it")]
     #[non_exhaustive]
     Torn {
-        /// Bytes of the frame that arrived, with the length prefix.
+        /// Number of bytes that arrived of the frame, including the length prefix.
         have: usize,
     },
 }
@@ -87,8 +87,8 @@ pub fn encode(message: &impl Message, out: &mut Vec<u8>) {
 ///
 /// # Errors
 ///
-/// Any [`FrameError`] but `Torn`. `buf` is unchanged, so that the caller can quote it. The
-/// rest of the stream cannot be decoded.
+/// Any [`FrameError`] except `Torn`. An error leaves `buf` unchanged, so that the caller can
+/// quote it. The rest of the stream cannot be decoded.
 pub fn take<M: Message + Default>(
     buf: &mut BytesMut,
     limit: usize,

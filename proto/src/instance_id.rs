@@ -8,13 +8,13 @@
 //!
 //! - A SHA1 instance ID is the digest in lowercase hex: 40 characters.
 //! - Every other instance ID is `base64(digest + algorithm)`, where the algorithm is one byte
-//!   and base64 is URL-safe and has no padding. One with SHA256 has 44 characters.
-//! - An ID of 40 bytes is always read as SHA1. Any other has at least 28 bytes, because no
+//!   and base64 is URL-safe and has no padding. A SHA256 instance ID has 44 characters.
+//! - An ID of 40 bytes is always read as SHA1. Any other ID has at least 28 bytes, because no
 //!   digest is shorter than 160 bits.
 //!
-//! The reference parses several IDs of some instances: its base64 decoder skips line breaks
-//! and ignores trailing bits, and a SHA1 digest may be in base64. [`ObjectRef`] parses all of
-//! them. [`InstanceId`] accepts only the ID that the reference writes.
+//! For some instances the reference accepts more than one ID: its base64 decoder skips line
+//! breaks and ignores trailing bits, and a SHA1 digest may be in base64. [`ObjectRef`] parses
+//! all these IDs. [`InstanceId`] accepts only the ID that the reference writes.
 //!
 //! [`iid.go`]: https://pkg.go.dev/go.chromium.org/luci/cipd/common#ValidateInstanceID
 
@@ -32,7 +32,7 @@ use crate::wire;
 /// Length of a SHA1 instance ID, in bytes.
 const SHA1_ID_LEN: usize = 40;
 
-/// Least length of an instance ID in base64, in bytes: 20 bytes of digest and the algorithm.
+/// Minimum length of a base64 instance ID, in bytes: 20 bytes of digest and the algorithm.
 const MIN_BASE64_LEN: usize = 28;
 
 /// The hash algorithm of an [`ObjectRef`]. Any number is accepted; two are known.
@@ -91,7 +91,7 @@ impl fmt::Debug for HashAlgo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the reference has these two")]
 pub enum HashMode {
-    /// All but the unspecified one, as with the reference's `AnyHash`.
+    /// All except the unspecified algorithm, as with the reference's `AnyHash`.
     Any,
     /// SHA1 and SHA256, as with the reference's `KnownHash`.
     Known,
@@ -206,7 +206,7 @@ impl ObjectRef {
         object.map(Self::from).ok_or(ObjectRefError::Missing)
     }
 
-    /// Parses an instance ID as the reference does, also one that is not canonical.
+    /// Parses an instance ID as the reference does. The ID need not be canonical.
     ///
     /// # Errors
     ///
@@ -237,7 +237,7 @@ impl ObjectRef {
     ///
     /// # Errors
     ///
-    /// Any [`ObjectRefError`] but `Missing` and `InstanceId`; `UnknownAlgo` only in
+    /// Any [`ObjectRefError`] except `Missing` and `InstanceId`. `UnknownAlgo` occurs only in
     /// `HashMode::Known`.
     pub fn validate(&self, mode: HashMode) -> Result<(), ObjectRefError> {
         self.digest(mode).map(drop)
@@ -306,7 +306,7 @@ pub struct InstanceId {
 }
 
 impl InstanceId {
-    /// Returns the form for messages.
+    /// Returns the same hash as messages carry it.
     #[must_use]
     pub fn object_ref(&self) -> ObjectRef {
         ObjectRef {
@@ -406,7 +406,7 @@ fn decode_base64(id: &str) -> Result<Vec<u8>, InstanceIdError> {
         let illegal = id
             .bytes()
             .position(|byte| !is_digit(&byte) && !is_line_end(&byte));
-        // If every byte is legal, one digit is left over at the end.
+        // If every byte is legal, the error is at the last byte: one digit is left over there.
         InstanceIdError::Base64(illegal.unwrap_or(id.len() - 1))
     })
 }

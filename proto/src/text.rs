@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Most bytes that [`quote_bytes`] shows.
+/// Maximum number of bytes that [`quote_bytes`] shows.
 const MAX_QUOTED: usize = 64;
 
 /// Escapes control characters, line separators and bidirectional overrides, which could move
@@ -44,7 +44,8 @@ pub fn truncate(text: &str, limit: usize) -> Cow<'_, str> {
     }
 }
 
-/// Quotes the first 64 of `bytes` as a string literal, and adds the number of omitted bytes.
+/// Quotes `bytes` as a string literal. Shows at most 64 bytes, and then the number of omitted
+/// bytes.
 #[must_use]
 pub fn quote_bytes(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(MAX_QUOTED)];

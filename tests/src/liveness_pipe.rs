@@ -1,4 +1,4 @@
-//! Shows whether any process of a tree is alive, even if its parent has exited.
+//! Detects whether any process of a process tree is alive, even one whose parent has exited.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::eventually;
 
-/// A named pipe that processes inherit open for writing. When the last of them is dead, the
-/// kernel reports the end of the pipe.
+/// A named pipe whose write end is inherited by every process of a tree. When the last of these
+/// processes is dead, the kernel reports the end of the pipe.
 #[derive(Debug)]
 pub struct LivenessPipe {
     path: PathBuf,
@@ -42,7 +42,7 @@ impl LivenessPipe {
         }
     }
 
-    /// Returns the path at which processes open it.
+    /// Returns the path at which processes open the pipe.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -57,7 +57,7 @@ impl LivenessPipe {
         [sh, c, script.into(), self.path.clone().into()]
     }
 
-    /// Waits until `count` lines were written to it, and returns them.
+    /// Waits until `count` lines were written to the pipe, and returns all lines.
     pub async fn lines(&mut self, count: usize) -> Vec<String> {
         eventually(|| {
             let text = self.text();
@@ -67,17 +67,17 @@ impl LivenessPipe {
         self.text.lines().map(str::to_owned).collect()
     }
 
-    /// Returns what was written to it so far.
+    /// Returns the text that was written to the pipe so far.
     pub fn text(&mut self) -> &str {
         self.has_writer();
         &self.text
     }
 
-    /// Returns whether any process has it open for writing.
+    /// Returns whether any process has the pipe open for writing.
     ///
     /// # Panics
     ///
-    /// If it cannot be read.
+    /// If the pipe cannot be read.
     pub fn has_writer(&mut self) -> bool {
         let mut chunk = [0; 4 << 10];
         loop {

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use admission_host::{Component, NativeCommand, Source, Wire};
 use tempfile::TempDir;
 
-/// Precedes the space in the component for the fixture's argument. A host passes no arguments
-/// to a component.
+/// The bytes in the component before the space that is reserved for the fixture's argument. A
+/// host passes no arguments to a component, so the argument is written into the component.
 const MARKER: &[u8] = b"@@ARGUMENT@@";
 
 /// Longest argument of the fixture, in bytes.
@@ -46,8 +46,8 @@ impl Mode {
         }
     }
 
-    /// Returns the fixture. Its `argument` selects a mode without the SDK. If it is empty, each
-    /// package name selects what the fixture does.
+    /// Returns the fixture. The `argument` selects a mode in which the fixture does not use the
+    /// SDK. If it is empty, the fixture uses the SDK, and each package name selects what it does.
     #[must_use]
     pub fn fixture(self, argument: &str) -> Source {
         match self {
@@ -96,7 +96,7 @@ impl Mode {
         }
     }
 
-    /// Returns a native plugin on the wire of this mode. The mode must not be `Component`.
+    /// Returns a native plugin that uses the wire of this mode. The mode must not be `Component`.
     #[must_use]
     pub fn command(self, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Source {
         let wire = match self {

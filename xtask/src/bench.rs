@@ -10,8 +10,8 @@ use crate::cargo::{self, Cargo};
 /// Factor by which a median may be worse than the old one.
 const TOLERANCE: f64 = 1.05;
 
-/// Builds the bench of this tree and of `commit`, runs each `runs` times in turns, and prints
-/// both distributions of every figure.
+/// Builds the bench of this tree and that of `commit`. Runs them in turns, each `runs` times, and
+/// prints both distributions of every figure.
 ///
 /// # Errors
 ///
@@ -61,7 +61,8 @@ fn check_out(cargo: &Cargo, commit: &str) -> anyhow::Result<Cargo> {
     let folder = cargo.target_folder().join("bench").join(id.trim());
     let tree = folder.join("tree");
     if !tree.exists() {
-        // `--force` replaces the record of a worktree that was deleted with the target folder.
+        // If the target folder was deleted, git still has a record of the worktree that was in
+        // it. `--force` replaces that record.
         let mut add = git();
         add.args(["worktree", "add", "--force", "--detach"]);
         cargo::run(add.arg(&tree).arg(id.trim()))?;
@@ -77,8 +78,8 @@ struct Figure {
     value: f64,
 }
 
-/// Columns of the table that the bench prints, after the mode. Times become microseconds.
-/// The ratio between modes is not compared.
+/// Columns of the table that the bench prints, without the first, which is the mode. Times are
+/// converted to microseconds. The ratio between modes is not compared.
 const COLUMNS: [&str; 6] = [
     "checks/s",
     "ratio",
@@ -112,7 +113,8 @@ fn parse(printed: &str) -> Vec<Figure> {
     figures
 }
 
-/// Parses a number, or a time in the `Debug` format of `Duration`, which becomes microseconds.
+/// Parses a number, or a time in the `Debug` format of `Duration`, which is converted to
+/// microseconds.
 fn number(word: &str) -> Option<f64> {
     let units = [
         ("ns", 1e-3),
@@ -185,7 +187,7 @@ fn report(tables: &[Vec<Vec<Figure>>; 2]) -> anyhow::Result<()> {
 }
 
 /// Returns whether the new median is worse than the tolerance allows and outside of the old
-/// quartiles. Of checks per second, more is better. All other figures are times.
+/// quartiles. For checks per second, higher is better. All other figures are times.
 fn is_worse(column: &str, old: Quartiles, new: Quartiles) -> bool {
     if column == "checks/s" {
         new[1] * TOLERANCE < old[1] && new[1] < old[0]

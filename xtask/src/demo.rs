@@ -154,7 +154,7 @@ fn compare(native: &[Value], component: &[Value]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a path relative to the working directory, if it is below that.
+/// Makes a path relative to the working directory, if it is inside that directory.
 fn shorten(path: &Path) -> &Path {
     let folder = env::current_dir().unwrap_or_default();
     path.strip_prefix(folder).unwrap_or(path)

@@ -51,7 +51,8 @@ pub(crate) struct ComponentArgs {
     /// Memory that the component may have, such as 128MiB; from 64KiB to 4GiB [default: 64MiB].
     #[arg(long, value_name = "SIZE", value_parser = parse_memory_limit)]
     pub(crate) memory_limit: Option<u64>,
-    /// CPU time that the component may use without a yield to the host, such as 30s [default: 10s].
+    /// CPU time that the component may use without yielding to the host, such as 30s
+    /// [default: 10s].
     #[arg(long, value_name = "DURATION", value_parser = parse_cpu_limit)]
     pub(crate) cpu_limit: Option<Duration>,
 }

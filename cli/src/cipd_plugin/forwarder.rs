@@ -62,8 +62,8 @@ impl Forwarder {
         self.host.close(grace).await;
     }
 
-    /// Logs the first failure of the plugin with its causes and the plugin's stderr, for which
-    /// a status has no room.
+    /// Logs the first failure of the plugin with its causes and the plugin's stderr. A status has
+    /// no room for these.
     fn log_failure(&self, error: &CheckError) {
         if matches!(error, CheckError::Plugin(_))
             && !self.has_logged_failure.swap(true, Ordering::Relaxed)

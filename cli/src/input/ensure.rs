@@ -34,8 +34,8 @@ impl EnsureFile {
     ///
     /// # Errors
     ///
-    /// For the first broken line. Versions that cannot be resolved are in
-    /// `unresolved` instead.
+    /// If a file cannot be read, or a line is invalid; the error is about the first such line.
+    /// Versions that cannot be resolved are in `unresolved` instead.
     pub(super) fn read(path: &Path, platform: &Platform) -> anyhow::Result<Self> {
         let mut lines = Lines::open_or_stdin(path)?;
         let mut parser = Parser::new(platform);
@@ -83,9 +83,9 @@ struct Parser<'a> {
     service_url: Option<ServiceUrl>,
     resolved_versions: Option<PathBuf>,
     verified_platforms: Vec<Platform>,
-    /// Whether anything but settings was parsed. Settings come first.
+    /// Whether a package or a directive was parsed. All settings must come before those.
     after_settings: bool,
-    /// The subdir of the following packages; `None` if that is only for other platforms.
+    /// The subdir of the packages that follow; `None` if it is only for other platforms.
     subdir: Option<String>,
     skipped: bool,
     packages: Vec<Package>,
@@ -154,7 +154,7 @@ impl<'a> Parser<'a> {
                     self.verified_platforms.push(platform.parse()?);
                 }
             }
-            // These two do not matter for checks, but `cipd` refuses other values.
+            // The next two settings do not affect checks, but `cipd` refuses other values.
             "$paranoidmode" => {
                 if !matches!(value, "NotParanoid" | "CheckPresence" | "CheckIntegrity") {
                     bail!(

@@ -1,9 +1,9 @@
 //! The life of a plugin, shared by its handles and its supervisor: its state, its checks and
 //! its exit, behind one lock.
 //!
-//! Every method takes the lock once and briefly. It settles promises and calls wakers after
-//! that, because a waiter may request another check at once. Reads no clock: callers pass the
-//! time.
+//! Every method takes the lock once, and only briefly. It settles promises and calls wakers
+//! after it has released the lock, because a waiter may request another check at once. No
+//! method reads a clock: callers pass the time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -36,7 +36,7 @@ pub enum PluginState {
 }
 
 impl PluginState {
-    /// Returns whether the plugin neither failed nor was closed.
+    /// Returns whether the plugin is neither broken nor closed.
     fn is_alive(self) -> bool {
         matches!(self, Self::Idle | Self::Launching | Self::Running)
     }
@@ -65,13 +65,13 @@ struct Shared {
 /// A requested check.
 pub(crate) struct Asked {
     pub(crate) promise: Promise,
-    /// Whether this check launches the plugin: true for one check of a plugin.
+    /// Whether this check launches the plugin. True for at most one check of each plugin.
     pub(crate) launches: bool,
 }
 
 /// The next action of the supervisor.
 pub(crate) enum Order {
-    /// End the session, as the plugin is closed or broken.
+    /// End the session, because the plugin is closed or broken.
     Close,
     /// Send this check.
     Send(CheckId, Question),
@@ -80,7 +80,7 @@ pub(crate) enum Order {
 }
 
 impl Life {
-    /// Creates the life of `plugin`, of which at most `max_pending` checks may be pending.
+    /// Creates the life of `plugin`, which may have at most `max_pending` pending checks.
     pub(crate) fn new(plugin: Arc<str>, max_pending: usize) -> Self {
         Self {
             shared: Mutex::new(Shared {
@@ -134,9 +134,9 @@ impl Life {
     }
 
     /// Marks the plugin as broken with `error`, fails its pending checks, and schedules its kill
-    /// for `kill_at`. Does nothing if the plugin is broken or closed already.
+    /// for `kill_at`.
     ///
-    /// Returns whether it was neither broken nor closed.
+    /// Does nothing and returns `false` if the plugin is already broken or closed.
     pub(crate) fn fail(&self, error: &PluginError, kill_at: Instant) -> bool {
         let mut shared = self.lock();
         if !shared.state.is_alive() {
@@ -154,8 +154,8 @@ impl Life {
         true
     }
 
-    /// Marks the plugin as closed, unless it is broken or closed already, and schedules its
-    /// kill for `kill_at` or for the time that was set before, if that is earlier.
+    /// Marks the plugin as closed, unless it is already broken or closed. Schedules its kill for
+    /// `kill_at`, unless an earlier kill is already scheduled.
     ///
     /// Returns the previous state and the checks that were pending. Dropping the checks aborts
     /// them.
@@ -173,13 +173,13 @@ impl Life {
         (before, pending)
     }
 
-    /// Sets how the plugin exited. The first call counts.
+    /// Sets how the plugin exited. Only the first call has an effect.
     pub(crate) fn publish_exit(&self, exit: Exit) {
-        // A supervisor that is dropped publishes too, and may come second.
+        // A supervisor also publishes when it is dropped, which may be the second call.
         let _first = self.exit.set(exit);
     }
 
-    /// Waits until the plugin is reaped.
+    /// Waits until the plugin is reaped, and returns how it exited.
     pub(crate) async fn exit(&self) -> Exit {
         self.exit.wait().await.clone()
     }
@@ -212,15 +212,17 @@ impl Life {
         }
     }
 
-    /// Returns the start of the check timeout of the oldest pending check, once the plugin is
-    /// connected. A plugin that settles other checks is busy and not stuck.
+    /// Returns when the timeout of the oldest pending check starts: when the check was requested
+    /// or when the plugin was last active, whichever is later. A plugin that settles other
+    /// checks is busy, not stuck. Returns `None` if no check is pending or the plugin has not
+    /// connected.
     pub(crate) fn inactive_since(&self) -> Option<Instant> {
         let shared = self.lock();
         Some(shared.checks.oldest()?.max(shared.last_active?))
     }
 
-    /// Removes the check that a verdict settles, if it is in flight, and records that the
-    /// plugin was active `now`.
+    /// Removes the check that a verdict settles, if it is in flight, and records `now` as the
+    /// plugin's last activity.
     pub(crate) fn take(&self, id: CheckId, now: Option<Instant>) -> Option<Taken> {
         let mut shared = self.lock();
         let taken = shared.checks.take(id)?;
@@ -238,14 +240,16 @@ impl Life {
         self.lock().checks.register_call(id)
     }
 
-    /// Returns the checks with metadata calls that were settled since the last call of this
-    /// method.
+    /// Returns the checks that were settled since the last call of this method, if the plugin
+    /// made metadata calls for them.
     pub(crate) fn take_ended_callers(&self) -> Vec<CheckId> {
         self.lock().checks.take_ended_callers()
     }
 
-    /// Counts a verdict that settled no check. Returns the count, or `None` if the plugin is
-    /// broken or closed: then all verdicts are ignored, and none is counted.
+    /// Counts a verdict that settled no check, and returns the count.
+    ///
+    /// Counts nothing and returns `None` if the plugin is broken or closed, because all its
+    /// verdicts are ignored then.
     pub(crate) fn count_ignored_verdict(&self) -> Option<u64> {
         let mut shared = self.lock();
         if !shared.state.is_alive() {

@@ -17,8 +17,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause after any failure.
 const MAX_PAUSE: Duration = Duration::from_secs(8);
 
-/// Limit of retries of all calls together without a success: as many as 8 concurrent calls make
-/// in ten seconds.
+/// Maximum number of retries, for all calls together, while no call succeeds. Eight concurrent
+/// calls use them up in ten seconds.
 const RETRIES: u32 = 40;
 
 /// Number of successes that allow one more retry. So if every tenth call fails, all failures
@@ -30,7 +30,7 @@ const SUCCESSES_PER_RETRY: u32 = 8;
 const RESPONSE_TOO_BIG: &str = "/luci.prpc.ErrorDetails";
 
 impl PrpcRepository {
-    /// Calls the service until it answers, a failure is permanent, no retry is left or the
+    /// Calls the service until a call succeeds, a failure is permanent, no retry is left, or the
     /// deadline has passed.
     pub(super) async fn call_with_retries(&self, request: Bytes) -> Result<MetadataPage, Status> {
         let deadline = Instant::now() + self.deadline;
@@ -55,13 +55,13 @@ impl PrpcRepository {
                 Err(failure) => failure,
             };
             if status.code == Code::UNAUTHENTICATED && token.is_some() && rejected_token.is_none() {
-                // The token may have expired early. A second token is not retried.
+                // The token may have expired early, so the call is retried once, with a new token.
                 rejected_token = token;
                 last_error = Some(status);
                 continue;
             }
             let Some(retry_after) = retry_after else {
-                // The service is up.
+                // A permanent failure counts as a success, because the service is up.
                 self.budget.deposit();
                 return Err(status);
             };
@@ -163,8 +163,9 @@ pub(super) fn is_transient_http(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Returns the pause after this number of failures of a call. It doubles up to 8 seconds. The
-/// second half of it is random, so that clients do not retry at the same time.
+/// Returns the pause after this number of failures of a call. The longest pause doubles with each
+/// failure, up to 8 seconds. The result is random, from half of the longest pause to all of it,
+/// so that clients do not retry at the same time.
 pub(super) fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(MAX_PAUSE);

@@ -1,4 +1,4 @@
-//! Frames from the plugin: decodes them, and checks that the protocol allows them.
+//! Decodes the frames from the plugin, and checks that the protocol allows them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +30,7 @@ enum Accepts {
     ListAdmissions,
     /// All but `list_admissions`.
     Verdicts,
-    /// None: everything is discarded.
+    /// No frames: all input is discarded.
     Nothing,
 }
 
@@ -95,7 +95,7 @@ impl Inbox {
         }
     }
 
-    /// Quotes an incomplete frame.
+    /// Quotes the incomplete frame in the buffer, if there is one.
     pub(super) fn unfinished_frame(&self) -> Option<String> {
         frame::finish(&self.buf)
             .is_err()
@@ -204,7 +204,7 @@ mod tests {
     use admission_proto::wire::{plugin, rpc};
     use plugin_frame::Frame;
 
-    /// Records what takes effect at once.
+    /// Records the frames that are applied at once.
     #[derive(Default)]
     struct Recorder(Mutex<Vec<&'static str>>);
 
@@ -254,7 +254,7 @@ mod tests {
         (Inbox::new(frame::HOST_LIMIT, events), recorder)
     }
 
-    /// Returns the events of `pieces`, and what took effect at once.
+    /// Returns the events of `pieces`, and the frames that were applied at once.
     fn receive(pieces: &[&[u8]]) -> (Vec<Event>, Vec<&'static str>) {
         let (mut inbox, recorder) = inbox();
         let mut events = Vec::new();

@@ -26,8 +26,8 @@ use rustix::stdio;
 use super::process::{Stat, exit_status};
 use super::spawn::configure_plugin;
 
-/// How long to wait for the exit of a killed child before descendants are listed again. The
-/// guard gets no signal when a process that is not its child exits.
+/// Longest wait for a killed child to exit before the guard lists descendants again. The guard
+/// gets no signal when a process that is not its child exits.
 const RETRY_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
@@ -39,18 +39,19 @@ pub(super) const FIRST_FREE_FD: RawFd = 3;
 /// Length of a report, in bytes: its kind and a number.
 pub(super) const REPORT_LEN: usize = 5;
 
-/// A message from a guard to its host, at most two for each plugin. The host sends nothing, and
-/// closes its end to request the kill. The kernel closes it if the host dies.
+/// A message from a guard to its host. A guard sends at most two. The host sends nothing; to
+/// request the kill it closes its end of the socket. The kernel closes that end if the host dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Report {
     /// The plugin runs with this process ID.
     Started(i32),
-    /// The system did not start the plugin, with this `errno`. The last report.
+    /// The system could not start the plugin, for the reason in this `errno`. This is the
+    /// last report.
     NotStarted(i32),
-    /// The guard cannot do its work, with this `errno`. The last report.
+    /// The guard cannot do its work, for the reason in this `errno`. This is the last report.
     GuardFailed(i32),
-    /// The plugin has exited. The last report; until the guard itself has exited,
-    /// descendants of the plugin may be left.
+    /// The plugin has exited. This is the last report. Descendants of the plugin may be left
+    /// until the guard itself has exited.
     Exited(ExitStatus),
 }
 
@@ -84,12 +85,12 @@ impl Report {
     }
 }
 
-/// Runs one plugin for the host that has started this process. Returns the exit code of this
+/// Runs one plugin for the host that started this process. Returns the exit code of this
 /// process.
 ///
-/// `arguments` are the arguments of this process, without those that the host got in
+/// `arguments` are the arguments of this process, without those that were passed to
 /// [`HostOptions::guard`](crate::HostOptions::guard). Call this before anything else: this
-/// process must have one thread, no opened descriptor and no child.
+/// process must have only one thread, must not have opened a descriptor, and must have no child.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let host = arguments.next().and_then(|number| take_socket(&number));
@@ -133,15 +134,17 @@ fn take_socket(number: &OsStr) -> Option<UnixStream> {
 }
 
 fn errno(error: &io::Error) -> i32 {
-    // Only the error for a NUL in an argument has no number, and the arguments have no NUL.
+    // Only the error for a NUL byte in an argument has no `errno`. The arguments of a process
+    // contain no NUL byte.
     error.raw_os_error().unwrap_or(libc::EINVAL)
 }
 
-/// Prepares this process, so that only SIGKILL ends it and it adopts every orphan among its
-/// descendants. The returned descriptors are its only copies of the plugin's pipes.
+/// Prepares this process: only SIGKILL ends it, and it adopts every orphan among its descendants.
+/// Returns the descriptor that signals exited children, and the only copies of the plugin's
+/// pipes in this process.
 fn prepare() -> io::Result<(OwnedFd, [OwnedFd; 3])> {
     rustix::thread::set_name(c"admission-guard")?;
-    // Any process ID enables it.
+    // Any process ID enables this; its value has no other meaning.
     set_child_subreaper(Some(getpid()))?;
     if Stat::read(getpid()).is_none() {
         // Without `/proc` descendants cannot be found.
@@ -164,12 +167,13 @@ fn prepare() -> io::Result<(OwnedFd, [OwnedFd; 3])> {
 /// Blocks every signal, so that only SIGKILL and SIGSTOP affect this process. Returns a
 /// descriptor that is readable when a child has exited. Children inherit the blocked signals.
 fn block_signals() -> io::Result<OwnedFd> {
-    // A process that ignores SIGCHLD gets no exit status, and it may have inherited that.
+    // A process that ignores SIGCHLD gets no exit status of its children. This process may have
+    // inherited that setting.
     // SAFETY: no handler is installed.
     if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_ERR {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: zeroes are a valid `sigset_t`, and each call gets a pointer to a whole one.
+    // SAFETY: zeroes are a valid `sigset_t`, and each pointer refers to a complete `sigset_t`.
     let fd = unsafe {
         let mut all: libc::sigset_t = mem::zeroed();
         libc::sigfillset(&mut all);
@@ -182,7 +186,7 @@ fn block_signals() -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it was just opened, so nothing else owns it.
+    // SAFETY: the descriptor was just opened, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -222,13 +226,14 @@ fn wait_for_exit_or_request(plugin: Pid, host: &UnixStream, child_signal: &Owned
     }
 }
 
-/// Kills the plugin, if it runs, and its group; reports how it exited, and reaps it.
+/// Kills the plugin, if it still runs, and its process group. Then reports how the plugin exited,
+/// and reaps it.
 fn kill_and_reap_plugin(plugin: Pid, host: &UnixStream) {
-    // It may have moved to another group.
+    // The plugin may have moved to another process group.
     let _exited = kill_process(plugin, Signal::KILL);
     // The plugin, even as a zombie, keeps the group's ID from being recycled.
     let _exited = kill_process_group(plugin, Signal::KILL);
-    // Before descendants are killed: checks wait for the exit status, not for descendants.
+    // This comes before the kill of the descendants, because checks wait for the exit status.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     if let Ok(Some(status)) = waitid(WaitId::Pid(plugin), options) {
         Report::Exited(exit_status(&status)).send(host);
@@ -236,8 +241,8 @@ fn kill_and_reap_plugin(plugin: Pid, host: &UnixStream) {
     reap(plugin);
 }
 
-/// Kills and reaps all descendants, including those that they start meanwhile. Fails if some
-/// are left.
+/// Kills and reaps all descendants, including those that they start meanwhile. Returns
+/// `FAILURE` if some are left.
 fn kill_and_reap_descendants(child_signal: &OwnedFd) -> ExitCode {
     loop {
         clear(child_signal);
@@ -306,7 +311,7 @@ fn kill_descendants() -> io::Result<Killed> {
     for pid in descendants(&all, this) {
         let seen = all[&pid];
         let ended = if seen.zombie {
-            // A zombie of another parent is reaped by that parent, or adopted soon.
+            // If it has another parent, that parent reaps it, or this process adopts it soon.
             seen.parent == this
         } else {
             kill_seen(pid, seen, this)

@@ -1,9 +1,9 @@
-//! How a guest that computes is interrupted, and its limit of CPU time in one burst: the time
-//! that it runs without a yield to the host.
+//! Interrupts a guest that computes, and limits the CPU time of each burst. A burst is the time
+//! that a guest runs without yielding to the host by itself.
 //!
-//! A thread increments the engine's epoch every 5 ms. At the next check point of its code, the
-//! guest calls [`CpuMeter::tick`], which lets it run on, yield or trap. The clock is read only
-//! at epoch ticks. An exchange of frames takes less than a tick, so it
+//! A thread increments the engine's epoch every 5 ms. At the next epoch check in its code, the
+//! guest calls [`CpuMeter::tick`], which decides whether the guest continues, yields or traps.
+//! The clock is read only at epoch ticks. An exchange of frames takes less than a tick, so it
 //! needs no clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,8 +27,7 @@ const NEXT_TICK: u64 = 1;
 /// Minimum time that a resumed guest runs before a tick makes it yield.
 const MIN_SLICE: Duration = Duration::from_millis(2);
 
-/// Counts the CPU time of one guest. Its methods are called by the thread that polls the
-/// guest.
+/// Counts the CPU time of one guest. The thread that polls the guest calls the methods.
 #[derive(Debug)]
 pub(super) struct CpuMeter {
     limit: Duration,
@@ -75,7 +74,7 @@ impl CpuMeter {
 
     /// Interrupts the guest of `store` at epoch ticks.
     pub(super) fn interrupt<T: 'static>(self: Arc<Self>, store: &mut Store<T>) {
-        // Without a deadline the first instruction is already past it.
+        // The default deadline has already passed when the guest starts.
         store.set_epoch_deadline(NEXT_TICK);
         store.epoch_deadline_callback(move |_| match self.tick() {
             TickAction::Continue => Ok(UpdateDeadline::Continue(NEXT_TICK)),
@@ -95,7 +94,7 @@ impl CpuMeter {
     }
 }
 
-/// The CPU time of one burst. A point in time is a reading of the polling thread's CPU clock.
+/// The CPU time of one burst. Its points in time are readings of the polling thread's CPU clock.
 #[derive(Debug, Default)]
 struct Burst {
     used: Duration,
@@ -111,7 +110,7 @@ impl Burst {
     fn resume(&mut self, now: impl FnOnce() -> Duration) {
         self.just_resumed = true;
         if std::mem::take(&mut self.yielded) {
-            // The thread may be another than before, with a CPU clock of its own.
+            // The guest may be on another thread now, which has its own CPU clock.
             self.updated = Some(now());
         }
     }
@@ -163,7 +162,7 @@ impl Ticker {
     ///
     /// # Errors
     ///
-    /// If the system starts no more threads.
+    /// If the system cannot start another thread.
     pub(super) fn acquire(engine: &Engine) -> Result<Arc<Self>, LaunchError> {
         static SHARED: Mutex<Weak<Ticker>> = Mutex::new(Weak::new());
 

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::{Behaviour, Event, PeerHost, PluginState, Plugins, SERVICE_URL, lock, terminating};
 
-/// Queued admissions for a plugin, and queued events for its test.
+/// Capacity of the queue of admissions for a plugin, and of the queue of events for its test.
 const QUEUE: usize = 1 << 17;
 
 /// A running plugin.
@@ -32,7 +32,7 @@ impl PeerHost {
     ///
     /// # Panics
     ///
-    /// If the plugin cannot be started, or closes its stdin too soon.
+    /// If the plugin cannot be started, or closes its stdin before the handshake is written.
     pub async fn launch(
         &self,
         command: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -44,7 +44,7 @@ impl PeerHost {
         plugin
     }
 
-    /// Starts a plugin and writes nothing.
+    /// Starts a plugin, and writes nothing to its stdin.
     ///
     /// # Panics
     ///
@@ -170,7 +170,7 @@ impl Plugin {
         }
     }
 
-    /// Sends an admission of the host's own service.
+    /// Sends an admission with the service URL of this host.
     pub async fn ask(&self, id: &str, package: &str) {
         self.send(admission(id, SERVICE_URL, package)).await;
     }
@@ -181,7 +181,7 @@ impl Plugin {
         let _ = self.admissions.send(Ok(admission)).await;
     }
 
-    /// Ends the stream of admissions, and waits until the stream has taken the status.
+    /// Ends the stream of admissions with `status`, and waits until the stream has ended.
     pub async fn end_stream(&self, status: Status) {
         // An error means that the stream has ended.
         let _ = self.admissions.send(Err(status)).await;
