@@ -1,4 +1,5 @@
-//! Builds the plugins that the tests run, as programs and as components.
+//! Builds the plugins that the tests run as components. As programs they are binaries of this
+//! package.
 #![allow(
     clippy::disallowed_methods,
     reason = "cargo passes its input to build scripts in the environment"
@@ -8,7 +9,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const COMPONENT_TARGET: &str = "wasm32-wasip2";
+const TARGET: &str = "wasm32-wasip2";
 
 /// Packages with one binary each, of the same name.
 const PLUGINS: [&str; 2] = ["conformance-fixture", "wasm-policy"];
@@ -37,18 +38,14 @@ fn main() {
             workspace.join(source).display()
         );
     }
-    let native_target = variable("TARGET");
     // The outer build holds the lock of the shared target folder.
     let folder = PathBuf::from(variable("OUT_DIR")).join("plugins");
-    for (name, target) in [("NATIVE", &*native_target), ("COMPONENT", COMPONENT_TARGET)] {
-        // One target at a time: cargo would unify the features of both.
-        build(&workspace, &folder, target);
-        let plugins = folder.join(target).join("release");
-        println!("cargo::rustc-env={name}_PLUGINS={}", plugins.display());
-    }
+    build(&workspace, &folder);
+    let plugins = folder.join(TARGET).join("release");
+    println!("cargo::rustc-env=COMPONENTS={}", plugins.display());
 }
 
-fn build(workspace: &Path, folder: &Path, target: &str) {
+fn build(workspace: &Path, folder: &Path) {
     let mut cargo = Command::new(variable("CARGO"));
     cargo
         .current_dir(workspace)
@@ -56,7 +53,7 @@ fn build(workspace: &Path, folder: &Path, target: &str) {
     cargo
         .arg("--target-dir")
         .arg(folder)
-        .args(["--target", target]);
+        .args(["--target", TARGET]);
     for plugin in PLUGINS {
         cargo.args(["--package", plugin]);
     }
@@ -74,8 +71,8 @@ fn build(workspace: &Path, folder: &Path, target: &str) {
         .expect("cargo can be run, since it runs this program");
     assert!(
         status.success(),
-        "building the plugins for {target} failed; if that target is missing, `cargo xtask test` \
-         or `rustup target add {target}` adds it"
+        "building the plugins for {TARGET} failed; if that target is missing, `cargo xtask test` \
+         or `rustup target add {TARGET}` adds it"
     );
 }
 

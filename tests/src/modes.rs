@@ -1,5 +1,6 @@
 //! The modes in which a plugin can run, and the differences between them.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -92,7 +93,7 @@ impl Mode {
     pub fn fixture_name(self) -> &'static str {
         match self {
             Self::Component => "component",
-            Self::Native | Self::Guarded | Self::Grpc => "conformance-fixture",
+            Self::Native | Self::Guarded | Self::Grpc => "conformance-fixture-native",
         }
     }
 
@@ -121,15 +122,29 @@ pub fn component_cache() -> PathBuf {
 }
 
 /// Returns the path of a plugin, built as a program.
+///
+/// # Panics
+///
+/// If cargo has not built the binaries of this package.
 #[must_use]
 pub fn native(name: &str) -> PathBuf {
-    Path::new(env!("NATIVE_PLUGINS")).join(name)
+    let program = env::current_exe().expect("a running program has a path");
+    let folder = program.parent().expect("a program is in a folder");
+    // Cargo puts tests into a folder below that of the binaries.
+    let binaries = folder.parent().filter(|_| folder.ends_with("deps"));
+    let path = binaries.unwrap_or(folder).join(format!("{name}-native"));
+    assert!(
+        path.exists(),
+        "{} does not exist; `cargo xtask test` builds it",
+        path.display()
+    );
+    path
 }
 
 /// Returns the path of a plugin, built as a component.
 #[must_use]
 pub fn component(name: &str) -> PathBuf {
-    Path::new(env!("COMPONENT_PLUGINS"))
+    Path::new(env!("COMPONENTS"))
         .join(name)
         .with_extension("wasm")
 }

@@ -23,7 +23,7 @@ pub(crate) fn compare(
     args: &[OsString],
 ) -> anyhow::Result<()> {
     let old = check_out(cargo, commit)?;
-    let benches = [old.build("bench")?, cargo.build("bench")?];
+    let benches = [old.build_bench()?, cargo.build_bench()?];
     let mut tables = [Vec::new(), Vec::new()];
     for run in 0..runs {
         // The benches take turns to run first, so that a slow drift of the machine affects both.

@@ -96,6 +96,16 @@ impl Cargo {
         Built::run(command)?.binary(name)
     }
 
+    /// Builds the bench and the plugins that it runs in release mode, and returns the path of
+    /// the bench.
+    ///
+    /// # Errors
+    ///
+    /// If the build fails.
+    pub(crate) fn build_bench(&self) -> anyhow::Result<PathBuf> {
+        Built::run(self.command("build --release --workspace --bins"))?.binary("bench")
+    }
+
     /// Builds the binary `name` of the package `name` as a component, in release mode, and
     /// returns its path.
     ///

@@ -178,7 +178,7 @@ fn bench(cargo: &Cargo, options: &Bench) -> anyhow::Result<()> {
     match &options.against {
         Some(commit) => bench::compare(cargo, commit, options.runs, &args),
         None => {
-            let mut bench = Command::new(cargo.build("bench")?);
+            let mut bench = Command::new(cargo.build_bench()?);
             cargo::run(bench.args(args).args(["--runs", &options.runs.to_string()]))
         }
     }
