@@ -39,16 +39,11 @@ pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
         let mut doc = cargo.command(&format!("doc --workspace --no-deps {targets} --locked"));
         cargo::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     };
+    // Each leaves two features out. With `wasm`, cargo would compile wasmtime once more: `nightly`
+    // has these.
     let features = || {
-        let host = "-p admission-host --locked --no-default-features --features";
-        for feature in ["", "wasm", "grpc", "prpc"] {
-            println!("admission-host with the features: {feature}");
-            run(&format!("clippy {host}={feature} -- -D warnings"))?;
-        }
-        // Tests with `wasm` alone would compile wasmtime once more.
-        for features in ["grpc", "prpc"] {
-            println!("tests of admission-host with the features: {features}");
-            run(&format!("test {host}={features} --lib"))?;
+        for feature in ["grpc", "prpc"] {
+            run(&with_feature("test", feature))?;
         }
         run("test -p admission-sdk --no-default-features --locked")
     };
@@ -87,6 +82,14 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
         }
         Ok(())
     };
+    let features = || {
+        for feature in ["", "wasm", "grpc", "prpc"] {
+            let lints = format!("{} -- -D warnings", with_feature("clippy", feature));
+            cargo::run(&mut cargo.command(&lints))?;
+            cargo::run(&mut cargo.command(&with_feature("test", feature)))?;
+        }
+        Ok(())
+    };
     let sequences = || {
         let mut test = cargo.command("test -p admission-host --lib --locked life_test");
         cargo::run(test.env("PROPTEST_CASES", options.sequences.to_string()))
@@ -99,6 +102,7 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
     let parts: &[Part<'_>] = &[
         ("tests", &tests),
         ("load", &|| under_load(tests)),
+        ("features", &features),
         ("sequences", &sequences),
         ("soak", &|| soak(cargo, minutes * 60.0, None)),
         ("churn", &|| churn(cargo, cycles, cycles / 5)),
@@ -108,6 +112,12 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
         ("bench", &bench),
     ];
     run_parts(parts, &options.parts)
+}
+
+/// Returns the arguments of cargo that test or lint the host library with one of its features.
+fn with_feature(subcommand: &str, feature: &str) -> String {
+    let host = "-p admission-host --locked --lib --no-default-features";
+    format!("{subcommand} {host} --features={feature}")
 }
 
 /// Packages every crate that is published. The option `--no-verify` skips the compilation of
