@@ -35,7 +35,7 @@ pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
     let docs = || {
         // With `--examples`, cargo chooses the features that the lints use, and finds all
         // dependencies checked.
-        let targets = "--lib --bins --examples";
+        let targets = "--lib --bin admit --bin xtask --examples";
         let mut doc = cargo.command(&format!("doc --workspace --no-deps {targets} --locked"));
         cargo::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     };
