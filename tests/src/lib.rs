@@ -25,7 +25,7 @@ pub use modes::Mode;
 pub const GRACE: Duration = Duration::from_secs(5);
 
 /// A test that takes longer counts as hung. No test asserts how long it takes.
-const TEST_TIMEOUT: Duration = Duration::from_secs(300);
+const TEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Defines tests whose bodies run in every mode. Each mode is a separate test.
 #[macro_export]
