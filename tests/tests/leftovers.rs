@@ -8,7 +8,7 @@ use conformance::process::Holdings;
 use conformance::{GRACE, Host, Mode, PluginState, eventually, guarded, options, pin};
 use tokio::runtime::Handle;
 
-const CYCLES: usize = 10;
+const CYCLES: usize = 50;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Left {
