@@ -15,12 +15,11 @@ const TARGET: &str = "wasm32-wasip2";
 const PLUGINS: [&str; 2] = ["conformance-fixture", "wasm-policy"];
 
 /// The sources of the plugins, relative to the workspace.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 11] = [
     "Cargo.toml",
     "Cargo.lock",
     "proto/Cargo.toml",
     "proto/build.rs",
-    "proto/grpc",
     "proto/schema",
     "proto/src",
     "guest-sdk/Cargo.toml",
