@@ -31,7 +31,7 @@ impl std::error::Error for Skipped {}
 ///
 /// If a part fails.
 pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
-    let run = |words: &str| cargo::run(&mut cargo.command(words));
+    let run = |words: &str| run(cargo, words);
     let docs = || {
         // With `--examples`, cargo chooses the features that the lints use, and finds all
         // dependencies checked.
@@ -85,8 +85,8 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
     let features = || {
         for feature in ["", "wasm", "grpc", "prpc"] {
             let lints = format!("{} -- -D warnings", with_feature("clippy", feature));
-            cargo::run(&mut cargo.command(&lints))?;
-            cargo::run(&mut cargo.command(&with_feature("test", feature)))?;
+            run(cargo, &lints)?;
+            run(cargo, &with_feature("test", feature))?;
         }
         Ok(())
     };
@@ -124,7 +124,14 @@ fn with_feature(subcommand: &str, feature: &str) -> String {
 /// the packages, which takes as long as a first build.
 fn package(cargo: &Cargo, option: &str) -> anyhow::Result<()> {
     let crates = "-p admission-proto -p admission-grpc -p admission-host -p admission-sdk -p admit";
-    cargo::run(&mut cargo.command(&format!("package --locked --allow-dirty {option} {crates}")))
+    run(
+        cargo,
+        &format!("package --locked --allow-dirty {option} {crates}"),
+    )
+}
+
+fn run(cargo: &Cargo, words: &str) -> anyhow::Result<()> {
+    cargo::run(&mut cargo.command(words))
 }
 
 /// Runs `part` while other threads keep every processor busy.
