@@ -142,6 +142,11 @@ impl CheckCache {
         (promise, true)
     }
 
+    /// Whether exactly one check waits to be sent.
+    pub(crate) fn one_is_unsent(&self) -> bool {
+        self.pending.range(self.unsent..).take(2).count() == 1
+    }
+
     /// Removes every settled promise from the cache.
     pub(crate) fn clear(&mut self) {
         self.promises.retain(|_, promise| !promise.is_settled());

@@ -110,8 +110,10 @@ impl Life {
         if launches {
             shared.state = PluginState::Launching;
         }
+        // If others wait too, the supervisor was woken for them or has no room to send.
+        let wakes = is_new && shared.checks.one_is_unsent();
         drop(shared);
-        if is_new {
+        if wakes {
             self.supervisor.wake();
         }
         Asked { promise, launches }
