@@ -9,8 +9,8 @@ use conformance::{
     eventually, host, host_with, options, pin,
 };
 
-use crate::demo;
-use crate::forwarding::{
+use super::demo;
+use super::forwarding::{
     Outcome, PolicyKind, forwarded_command, outcome, outcomes_of, over_both_wires,
 };
 

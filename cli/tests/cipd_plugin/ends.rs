@@ -10,7 +10,7 @@ use conformance::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::forwarding::{PolicyKind, admit, argv, outcome, over_both_wires};
+use super::forwarding::{PolicyKind, admit, argv, outcome, over_both_wires};
 
 /// Returns `admit cipd-plugin`, run by a shell that writes its process ID to the pipe.
 /// Both it and the policy have the pipe open; the policy opens it itself.

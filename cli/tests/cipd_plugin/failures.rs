@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use conformance::modes::native;
 use conformance::{ErrorKind, GRACE, PluginState, Source, Wire, host, pin};
 
-use crate::forwarding::{PolicyKind, admit, forwarded_command, outcome, over_both_wires};
+use super::forwarding::{PolicyKind, admit, forwarded_command, outcome, over_both_wires};
 
 const DEADLINE_EXCEEDED: i32 = 4;
 const RESOURCE_EXHAUSTED: i32 = 8;

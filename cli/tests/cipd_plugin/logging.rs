@@ -6,7 +6,7 @@ use conformance::peer::host::{Behaviour, Event, PeerHost};
 use conformance::{GRACE, Source, Wire, guarded, host, pin};
 use tracing::Level;
 
-use crate::forwarding::{PolicyKind, Renamed, argv, outcome, over_both_wires};
+use super::forwarding::{PolicyKind, Renamed, argv, outcome, over_both_wires};
 
 /// Checks a package, and returns the lines that the client logs for the plugin of this
 /// name, without those of the host itself.

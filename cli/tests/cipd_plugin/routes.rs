@@ -12,8 +12,8 @@ use conformance::{
     pin,
 };
 
-use crate::demo;
-use crate::forwarding::{Outcome, PolicyKind, outcome, outcomes_of};
+use super::demo;
+use super::forwarding::{Outcome, PolicyKind, outcome, outcomes_of};
 
 /// All routes. The others are compared with the first.
 const ROUTES: [Route; 7] = [

@@ -6,7 +6,7 @@ use admission_proto::wire::plugin::LogRequest;
 use conformance::{GRACE, error_of, host, pin};
 use tonic::Code;
 
-use crate::{handshake, peer, report};
+use super::{handshake, peer, report};
 
 /// Logs a line with a ticket on a new connection, and returns the code of the reply.
 async fn log(port: u16, ticket: &str) -> Code {

@@ -9,7 +9,7 @@ use conformance::{GRACE, Status, error_of, eventually, host, host_with, options,
 use futures_util::future::join_all;
 use tracing::Level;
 
-use crate::{peer, report};
+use super::{peer, report};
 
 tests! {
     async fn verdicts_arrive_with_code_message_and_details() {

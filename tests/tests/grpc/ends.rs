@@ -7,7 +7,7 @@ use conformance::logs::Lines;
 use conformance::repositories::Stuck;
 use conformance::{GRACE, error_of, eventually, host, host_with, pin};
 
-use crate::peer;
+use super::peer;
 
 tests! {
     async fn a_close_ends_the_stream_with_aborted_and_closes_stdin() {

@@ -10,7 +10,7 @@ use rustix::net::{self, Shutdown};
 use rustix::process::{self, PidfdFlags, PidfdGetfdFlags};
 use tokio::runtime::Handle;
 
-use crate::{handshake, peer};
+use super::{handshake, peer};
 
 fn listens(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()

@@ -7,7 +7,7 @@ use conformance::guarded;
 use conformance::modes::native;
 use conformance::peer::host::{Behaviour, Event, PeerHost};
 
-use crate::{FAILED_PRECONDITION, close, fixture, verdict};
+use super::{FAILED_PRECONDITION, close, fixture, verdict};
 
 const ABORTED: i32 = 10;
 

@@ -10,7 +10,7 @@ use conformance::modes::native;
 use conformance::peer::host::{Behaviour, Event, PeerHost, Plugin, terminating};
 use tonic::{Code, Status};
 
-use crate::{fixture, policy, verdict};
+use super::{fixture, policy, verdict};
 
 /// Returns a connected plugin. If `answered`, it has settled a check, so the stream of
 /// admissions has sent its headers.

@@ -10,7 +10,7 @@ use conformance::peer::host::{Behaviour, Event, Plugin, SERVICE_URL, admission};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
-use crate::{FAILED_PRECONDITION, close, fixture, policy, verdict};
+use super::{FAILED_PRECONDITION, close, fixture, policy, verdict};
 
 const CANCELLED: i32 = 1;
 const PERMISSION_DENIED: i32 = 7;

@@ -8,8 +8,8 @@ use conformance::guarded;
 use conformance::modes::native;
 use conformance::peer::host::{Event, PeerHost};
 
-use crate::close;
-use crate::metadata::{entry, page};
+use super::close;
+use super::metadata::{entry, page};
 
 /// What a client sends before its first frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
