@@ -15,12 +15,10 @@ const TARGET: &str = "wasm32-wasip2";
 const PLUGINS: [&str; 2] = ["conformance-fixture", "wasm-policy"];
 
 /// The sources of the plugins, relative to the workspace.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 9] = [
     "Cargo.toml",
     "Cargo.lock",
     "proto/Cargo.toml",
-    "proto/build.rs",
-    "proto/schema",
     "proto/src",
     "guest-sdk/Cargo.toml",
     "guest-sdk/src",

@@ -10,7 +10,7 @@ mod generated {
         clippy::missing_errors_doc,
         reason = "generated; schema/ has the documentation"
     )]
-    include!(concat!(env!("OUT_DIR"), "/wire.rs"));
+    include!("generated/wire.rs");
 }
 
 pub use generated::{admission::stdio, cipd, cipd::plugin, google::rpc};
@@ -33,6 +33,3 @@ pub enum Wire {
 
 /// The version of the admission protocol that this crate implements, on both wires.
 pub const PROTOCOL_VERSION: i32 = 1;
-
-/// `schema/` as an encoded `google.protobuf.FileDescriptorSet`, for code generators.
-pub const SCHEMA: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/schema.bin"));

@@ -1,14 +1,16 @@
 //! The messages have the encoding of the reference, field by field.
 
-use std::fmt;
+use std::{fmt, fs};
 
+use admission_proto::hex;
 use admission_proto::wire::stdio::{
     Hello, HostFrame, ListMetadataCall, ListMetadataReply, PluginFrame, host_frame,
     list_metadata_reply, plugin_frame,
 };
-use admission_proto::wire::{self, Any, Message, Timestamp, cipd, plugin, rpc};
+use admission_proto::wire::{Any, Message, Timestamp, cipd, plugin, rpc};
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorSet};
+use sha2::{Digest as _, Sha256};
 
 /// Every field of every message: number, type, name.
 const SCHEMA: &str = "\
@@ -91,10 +93,29 @@ google.rpc.Status
   3 repeated .google.protobuf.Any details
 ";
 
+/// Returns the schema as the code generators read it.
+fn files() -> FileDescriptorSet {
+    FileDescriptorSet::decode(&include_bytes!("schema.bin")[..]).expect("a valid schema")
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the sources are what is tested")]
+fn the_code_is_generated_from_this_schema() {
+    let sums: Vec<_> = include_str!("../src/generated/SHA256SUMS")
+        .lines()
+        .collect();
+    assert_eq!(sums.len(), 4);
+    for line in sums {
+        let (sum, file) = line.split_once("  ").expect("a sum and a path");
+        let source = fs::read(file).expect("the schema is in this package");
+        let now = hex::encode(&Sha256::digest(source));
+        assert_eq!(sum, now, "{file} has changed: run `cargo xtask generate`");
+    }
+}
+
 #[test]
 fn fields_have_the_references_names_numbers_and_types() {
-    let files = protox::compile(["admission/stdio.proto"], ["schema"]).expect("a valid schema");
-    let mut messages: Vec<String> = files
+    let mut messages: Vec<String> = files()
         .file
         .iter()
         .flat_map(|file| {
@@ -109,9 +130,8 @@ fn fields_have_the_references_names_numbers_and_types() {
 
 #[test]
 fn services_are_those_of_the_reference() {
-    let files = FileDescriptorSet::decode(wire::SCHEMA).expect("the schema of the crate");
     let mut calls = Vec::new();
-    for file in &files.file {
+    for file in &files().file {
         for service in &file.service {
             for call in &service.method {
                 let stream = if call.server_streaming() {

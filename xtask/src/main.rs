@@ -8,6 +8,8 @@
 mod bench;
 mod cargo;
 mod demo;
+#[cfg(feature = "generate")]
+mod generate;
 mod parts;
 mod wasm_target;
 
@@ -46,6 +48,8 @@ enum Task {
     },
     /// Runs one policy, built as a program and as a WASI component, on the same pins.
     Demo,
+    /// Generates the messages and services of the `.proto` files in `proto/schema`.
+    Generate,
     /// Runs the tests that take hours, and prints a summary.
     Nightly(Nightly),
     /// Runs plugins at full rate, ends them in every way, and fails if a verdict is lost.
@@ -117,6 +121,7 @@ fn main() -> ExitCode {
         Task::Churn { cycles, kills } => churn(&cargo, cycles, kills),
         Task::Ci { parts } => parts::ci(&cargo, &parts),
         Task::Demo => demo::run(&cargo),
+        Task::Generate => generate(&cargo),
         Task::Nightly(options) => parts::nightly(&cargo, &options),
         Task::Soak {
             minutes,
@@ -135,6 +140,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[cfg(feature = "generate")]
+fn generate(cargo: &Cargo) -> anyhow::Result<()> {
+    generate::generate(cargo.root())
+}
+
+/// Runs this task again, built with the code generators.
+#[cfg(not(feature = "generate"))]
+fn generate(cargo: &Cargo) -> anyhow::Result<()> {
+    cargo::run(&mut cargo.command("run --package xtask --features generate --locked -- generate"))
 }
 
 fn test(cargo: &Cargo, args: &[OsString], binary_args: &[OsString]) -> anyhow::Result<()> {

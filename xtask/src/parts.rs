@@ -1,6 +1,7 @@
 //! The parts of `ci` and `nightly`. Each list has one line per part.
 
 use std::fmt;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -39,12 +40,9 @@ pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
         let mut doc = cargo.command(&format!("doc --workspace --no-deps {targets} --locked"));
         cargo::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     };
-    // Each leaves two features out. With `wasm`, cargo would compile wasmtime once more: `nightly`
-    // has these.
+    // Without each feature. `nightly` has each alone: for `wasm`, cargo compiles wasmtime again.
     let features = || {
-        for feature in ["grpc", "prpc"] {
-            run(&with_feature("test", feature))?;
-        }
+        run(&with_feature("test", ""))?;
         run("test -p admission-sdk --no-default-features --locked")
     };
     let dependencies = || {
@@ -62,8 +60,6 @@ pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
         ("tests", &|| test(cargo, &[], &[])),
         ("features", &features),
         ("packages", &|| package(cargo, "--no-verify")),
-        ("soak", &|| soak(cargo, 20.0, None)),
-        ("churn", &|| churn(cargo, 50, 30)),
         ("dependencies", &dependencies),
     ];
     run_parts(parts, chosen)
@@ -83,7 +79,7 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
         Ok(())
     };
     let features = || {
-        for feature in ["", "wasm", "grpc", "prpc"] {
+        for feature in ["wasm", "grpc", "prpc"] {
             let lints = format!("{} -- -D warnings", with_feature("clippy", feature));
             run(cargo, &lints)?;
             run(cargo, &with_feature("test", feature))?;
@@ -94,6 +90,12 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
         let mut test = cargo.command("test -p admission-host --lib --locked life_test");
         cargo::run(test.env("PROPTEST_CASES", options.sequences.to_string()))
     };
+    let generated = || {
+        crate::generate(cargo)?;
+        let diff = ["diff", "--exit-code", "--stat", "--", "proto"];
+        cargo::run(Command::new("git").args(diff).current_dir(cargo.root()))
+            .context("the generated code differs from the committed code")
+    };
     let bench = || match &options.against {
         Some(commit) => bench::compare(cargo, commit, 7, &[]),
         None => Err(Skipped("needs --against COMMIT").into()),
@@ -103,6 +105,7 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
         ("tests", &tests),
         ("load", &|| under_load(tests)),
         ("features", &features),
+        ("generated", &generated),
         ("sequences", &sequences),
         ("soak", &|| soak(cargo, minutes * 60.0, None)),
         ("churn", &|| churn(cargo, cycles, cycles / 5)),

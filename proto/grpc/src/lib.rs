@@ -14,7 +14,7 @@ mod generated {
         clippy::missing_errors_doc,
         reason = "generated code; the schema has the documentation"
     )]
-    include!(concat!(env!("OUT_DIR"), "/cipd.plugin.rs"));
+    include!("generated/cipd.plugin.rs");
 }
 
 #[cfg(feature = "client")]
