@@ -13,6 +13,8 @@ pub(crate) struct Cargo {
     program: OsString,
     root: PathBuf,
     target: PathBuf,
+    /// Variables of the commands, besides those of this process.
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Cargo {
@@ -43,7 +45,16 @@ impl Cargo {
             root: path("workspace_root")?,
             target: path("target_directory")?,
             program,
+            environment: Vec::new(),
         })
+    }
+
+    /// Returns the same cargo with more environment variables.
+    pub(crate) fn with_environment(&self, environment: &[(&'static str, OsString)]) -> Self {
+        Self {
+            environment: environment.to_vec(),
+            ..self.in_workspace(self.root.clone(), self.target.clone())
+        }
     }
 
     /// Returns the same cargo for the workspace in `root`, which is built in `target`.
@@ -52,6 +63,7 @@ impl Cargo {
             program: self.program.clone(),
             root,
             target,
+            environment: self.environment.clone(),
         }
     }
 
@@ -78,6 +90,7 @@ impl Cargo {
         command
             .env_remove("CARGO_MANIFEST_DIR")
             .env("CARGO_TARGET_DIR", &self.target)
+            .envs(self.environment.iter().cloned())
             .current_dir(&self.root)
             .args(words.split_whitespace());
         command

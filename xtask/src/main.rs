@@ -10,9 +10,11 @@ mod cargo;
 mod demo;
 #[cfg(feature = "generate")]
 mod generate;
+mod one_build;
 mod parts;
 mod wasm_target;
 
+use std::env;
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
@@ -115,8 +117,22 @@ struct Nightly {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let done = Cargo::from_environment().and_then(|cargo| match cli.task {
+    let done = match env::var_os(one_build::DOCS) {
+        Some(docs) => one_build::run_rustdoc(docs),
+        None => run(Cli::parse().task),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    let cargo = Cargo::from_environment()?;
+    match task {
         Task::Bench(options) => bench(&cargo, &options),
         Task::Churn { cycles, kills } => churn(&cargo, cycles, kills),
         Task::Ci { parts } => parts::ci(&cargo, &parts),
@@ -132,13 +148,6 @@ fn main() -> ExitCode {
             soak(&cargo, length, seed)
         }
         Task::Test { args, binary_args } => test(&cargo, &args, &binary_args),
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }
 

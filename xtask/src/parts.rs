@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 
 use crate::cargo::{self, Cargo};
-use crate::{Nightly, bench, churn, soak, test};
+use crate::{Nightly, bench, churn, one_build, soak, test, wasm_target};
 
 /// The name of a part, and the function that runs it.
 type Part<'a> = (&'static str, &'a dyn Fn() -> anyhow::Result<()>);
@@ -32,14 +32,8 @@ impl std::error::Error for Skipped {}
 ///
 /// If a part fails.
 pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
+    let cargo = &one_build::configure(cargo)?;
     let run = |words: &str| run(cargo, words);
-    let docs = || {
-        // With `--examples`, cargo chooses the features that the lints use, and finds all
-        // dependencies checked.
-        let targets = "--lib --bin admit --bin xtask --examples";
-        let mut doc = cargo.command(&format!("doc --workspace --no-deps {targets} --locked"));
-        cargo::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
-    };
     // Without each feature. `nightly` has each alone: for `wasm`, cargo compiles wasmtime again.
     let features = || {
         run(&with_feature("test", ""))?;
@@ -52,12 +46,14 @@ pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
         // The check of advisories needs network access, which CI may not have.
         run("deny --locked check bans licenses sources")
     };
-    let lints = "clippy --workspace --all-targets --locked -- -D warnings";
+    let lints = || {
+        wasm_target::ensure()?;
+        run("test --workspace --locked --no-run")
+    };
     let parts: &[Part<'_>] = &[
         ("format", &|| run("fmt --all --check")),
-        ("lints", &|| run(lints)),
-        ("docs", &docs),
-        ("tests", &|| test(cargo, &[], &[])),
+        ("lints", &lints),
+        ("tests-and-docs", &|| test(cargo, &[], &[])),
         ("features", &features),
         ("packages", &|| package(cargo, "--no-verify")),
         ("dependencies", &dependencies),
@@ -86,6 +82,11 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
         }
         Ok(())
     };
+    let lints = "clippy --workspace --all-targets --locked -- -D warnings";
+    let docs = || {
+        let mut doc = cargo.command("doc --workspace --no-deps --locked");
+        cargo::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    };
     let sequences = || {
         let mut test = cargo.command("test -p admission-host --lib --locked life_test");
         cargo::run(test.env("PROPTEST_CASES", options.sequences.to_string()))
@@ -102,6 +103,8 @@ pub(crate) fn nightly(cargo: &Cargo, options: &Nightly) -> anyhow::Result<()> {
     };
     let (minutes, cycles) = (options.soak_minutes, options.cycles);
     let parts: &[Part<'_>] = &[
+        ("lints", &|| run(cargo, lints)),
+        ("docs", &docs),
         ("tests", &tests),
         ("load", &|| under_load(tests)),
         ("features", &features),
