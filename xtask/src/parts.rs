@@ -53,7 +53,9 @@ pub(crate) fn ci(cargo: &Cargo, chosen: &[String]) -> anyhow::Result<()> {
     let parts: &[Part<'_>] = &[
         ("format", &|| run("fmt --all --check")),
         ("lints", &lints),
-        ("tests-and-docs", &|| test(cargo, &[], &[])),
+        ("tests-and-docs", &|| {
+            test(cargo, &["--no-fail-fast".into()], &[])
+        }),
         ("features", &features),
         ("packages", &|| package(cargo, "--no-verify")),
         ("dependencies", &dependencies),

@@ -169,14 +169,19 @@ fn a_repository_that_is_dropped_may_check_again() {
 }
 
 #[test]
-fn a_new_check_wakes_the_supervisor() {
+fn a_new_check_wakes_the_supervisor_unless_another_waits_to_be_sent() {
     let life = Life::new("policy".into(), 8);
     let wakes = Arc::new(Wakes::default());
-    for (package, expected) in [("a", 1), ("a", 1), ("b", 2)] {
+    let check = |package| {
         life.register(&Waker::from(Arc::clone(&wakes)));
         life.check(&pin(package), None, stamp);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), expected);
+        wakes.0.load(Ordering::Relaxed)
+    };
+    assert_eq!(["a", "a", "b"].map(check), [1, 1, 1]);
+    for _ in ["a", "b"] {
+        assert!(matches!(life.next_order(8), Order::Send(..)));
     }
+    assert_eq!(["c", "d"].map(check), [2, 2]);
 }
 
 #[test]
