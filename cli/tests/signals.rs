@@ -158,7 +158,13 @@ fn no_process_of_the_plugin_survives_a_killed_admit() {
 fn a_deleted_executable_still_starts_plugins() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("admit");
-    fs::copy(env!("CARGO_BIN_EXE_admit"), &file).unwrap();
+    // Not `fs::copy`: a process that another test forks meanwhile would hold the copy open for
+    // writing, and the kernel would refuse to run it.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_admit"))
+        .arg(&file)
+        .status();
+    assert!(copied.unwrap().success());
     let mut admit = Command::new(&file)
         .args(["check", "--offline", "--pins", "-", "--"])
         .arg(native("conformance-fixture"))
