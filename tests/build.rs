@@ -51,6 +51,11 @@ fn build(workspace: &Path, folder: &Path) {
         .arg("--target-dir")
         .arg(folder)
         .args(["--target", TARGET]);
+    if variable("PROFILE") == "debug" {
+        // A debug build of the host compiles components slowly, so these are small.
+        cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s");
+        cargo.env("CARGO_PROFILE_RELEASE_LTO", "fat");
+    }
     for plugin in PLUGINS {
         cargo.args(["--package", plugin]);
     }
