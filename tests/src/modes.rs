@@ -8,13 +8,6 @@ use std::sync::OnceLock;
 use admission_host::{Component, NativeCommand, Source, Wire};
 use tempfile::TempDir;
 
-/// The bytes in the component before the space that is reserved for the fixture's argument. A
-/// host passes no arguments to a component, so the argument is written into the component.
-const MARKER: &[u8] = b"@@ARGUMENT@@";
-
-/// Longest argument of the fixture, in bytes.
-const MAX_ARGUMENT: usize = 52;
-
 /// How a plugin runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -111,7 +104,11 @@ impl Mode {
 /// Returns the fixture as a component, for tests of limits.
 #[must_use]
 pub fn fixture_component(argument: &str) -> Component {
-    Component::from_bytes(with_argument(argument))
+    let bytes = std::fs::read(component("conformance-fixture"));
+    with_argument(
+        Component::from_bytes(bytes.expect("the build script has built it")),
+        argument,
+    )
 }
 
 /// Returns the component cache of the test process.
@@ -149,18 +146,11 @@ pub fn component(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Returns the bytes of the fixture, built as a component, with this argument.
-pub(crate) fn with_argument(argument: &str) -> Vec<u8> {
-    assert!(
-        argument.len() <= MAX_ARGUMENT,
-        "the marker has no room for {argument:?}"
-    );
-    let mut bytes =
-        std::fs::read(component("conformance-fixture")).expect("the build script has built it");
-    let found = bytes
-        .windows(MARKER.len())
-        .position(|window| window == MARKER);
-    let start = found.expect("the fixture holds the marker") + MARKER.len();
-    bytes[start..start + argument.len()].copy_from_slice(argument.as_bytes());
-    bytes
+/// Passes the argument to the fixture, unless it is empty.
+pub(crate) fn with_argument(fixture: Component, argument: &str) -> Component {
+    if argument.is_empty() {
+        fixture
+    } else {
+        fixture.arg(argument)
+    }
 }

@@ -1,12 +1,11 @@
 //! Fixtures under another name, by which a test finds their log lines.
 
-use std::fs;
 use std::os::unix::fs::symlink;
 
 use admission_host::{Component, Source};
 use tempfile::TempDir;
 
-use crate::modes::{Mode, native, with_argument};
+use crate::modes::{Mode, component, native, with_argument};
 
 /// The fixture under another name.
 #[derive(Debug)]
@@ -28,8 +27,8 @@ impl Named {
         let path = folder.path().join(name);
         let source = if mode == Mode::Component {
             let path = path.with_extension("wasm");
-            fs::write(&path, with_argument(argument)).expect("the folder takes it");
-            Component::from_file(path).into()
+            symlink(component("conformance-fixture"), &path).expect("the folder takes it");
+            with_argument(Component::from_file(path), argument).into()
         } else {
             symlink(native("conformance-fixture"), &path).expect("the folder takes it");
             mode.command([path.as_os_str(), argument.as_ref()])

@@ -54,6 +54,7 @@ pub struct Component {
     name: Arc<str>,
     memory_limit: u64,
     cpu_limit: Duration,
+    args: Vec<String>,
 }
 
 impl Component {
@@ -103,6 +104,13 @@ impl Component {
         self
     }
 
+    /// Adds an argument of its command line. By default it has no arguments.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<String>) -> Self {
+        self.args.push(argument.into());
+        self
+    }
+
     /// Returns the name of the plugin.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -115,6 +123,7 @@ impl Component {
             name: name.into(),
             memory_limit: DEFAULT_MEMORY_LIMIT,
             cpu_limit: DEFAULT_CPU_LIMIT,
+            args: Vec::new(),
         }
     }
 }
@@ -126,6 +135,7 @@ impl fmt::Debug for Component {
             .field("name", &self.name)
             .field("memory_limit", &self.memory_limit)
             .field("cpu_limit", &self.cpu_limit)
+            .field("args", &self.args)
             .finish_non_exhaustive()
     }
 }

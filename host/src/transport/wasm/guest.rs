@@ -49,6 +49,8 @@ pub(super) fn start(
         },
         GuestStderr(stderr.clone()),
         component.memory_limit,
+        component.name(),
+        &component.args,
     );
     let store = new_store(engine, state, Arc::clone(&meter));
     Ok(Launched {

@@ -89,14 +89,22 @@ pub(super) struct GuestState {
 }
 
 impl GuestState {
-    /// Creates the state of a guest without directories, environment, arguments and network.
+    /// Creates the state of a guest without directories, environment and network. Its command
+    /// line has this `name` and these `args`, or is empty if there are none.
     pub(super) fn new(
         stdin: GuestStdin,
         stdout: GuestStdout,
         stderr: GuestStderr,
         memory_limit: u64,
+        name: &str,
+        args: &[String],
     ) -> Self {
-        let wasi = WasiCtx::builder()
+        let mut wasi = WasiCtx::builder();
+        if !args.is_empty() {
+            // The first argument of a program is its name.
+            wasi.arg(name).args(args);
+        }
+        let wasi = wasi
             .stdin(Stdio(stdin))
             .stdout(Stdio(stdout))
             .stderr(Stdio(stderr))
