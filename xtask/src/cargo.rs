@@ -51,10 +51,9 @@ impl Cargo {
 
     /// Returns the same cargo with more environment variables.
     pub(crate) fn with_environment(&self, environment: &[(&'static str, OsString)]) -> Self {
-        Self {
-            environment: environment.to_vec(),
-            ..self.in_workspace(self.root.clone(), self.target.clone())
-        }
+        let mut cargo = self.in_workspace(self.root.clone(), self.target.clone());
+        cargo.environment.extend_from_slice(environment);
+        cargo
     }
 
     /// Returns the same cargo for the workspace in `root`, which is built in `target`.

@@ -1,8 +1,7 @@
 //! Generates the messages and services of the `.proto` files in `proto/schema`.
 //!
-//! The generated code is committed, so that nobody who builds a plugin or a host has to build a
-//! parser of `.proto` files and two code generators first. protox is the parser: no `protoc` is
-//! needed.
+//! The generated code is committed: a build of a plugin or a host needs neither the parser of the
+//! schema, protox, nor the code generators.
 
 use std::fs;
 use std::path::Path;
@@ -15,14 +14,6 @@ use sha2::{Digest as _, Sha256};
 /// Where the services find the messages.
 const MESSAGES: &str = "::admission_proto::wire";
 
-/// The files of the schema, in the package of the messages.
-const SCHEMA: [&str; 4] = [
-    "schema/admission/stdio.proto",
-    "schema/cipd/cipd.proto",
-    "schema/cipd/plugin.proto",
-    "schema/google/rpc/status.proto",
-];
-
 /// Generates the code of the workspace in `root`.
 ///
 /// # Errors
@@ -33,23 +24,32 @@ pub(crate) fn generate(root: &Path) -> anyhow::Result<()> {
     let schema = protox::compile(["admission/stdio.proto"], [package.join("schema")])?;
     // For a test, which reads every field from it.
     write(&package.join("tests/schema.bin"), &schema.encode_to_vec())?;
+    checksums(&package, &schema)?;
     messages(&package, schema.clone())?;
     services(&package.join("grpc"), schema)
 }
 
-fn messages(package: &Path, schema: FileDescriptorSet) -> anyhow::Result<()> {
-    let folder = package.join("src/generated");
-    // A test compares the sums with the schema: whoever changes it has to run this again.
+/// Writes the checksums of the files of the schema, in the format of `sha256sum`. A test compares
+/// them with the files: it fails if the schema has changed and the generated code has not.
+fn checksums(package: &Path, schema: &FileDescriptorSet) -> anyhow::Result<()> {
+    let mut files: Vec<_> = schema.file.iter().map(|file| file.name()).collect();
+    // The messages of this package come with prost.
+    files.retain(|file| !file.starts_with("google/protobuf/"));
+    files.sort_unstable();
     let mut sums = String::new();
-    for file in SCHEMA {
-        let source = fs::read(package.join(file)).with_context(|| format!("cannot read {file}"))?;
-        let sum = Sha256::digest(source);
-        let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-        sums += &format!("{sum}  {file}\n");
+    for file in files {
+        let path = package.join("schema").join(file);
+        let source = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let digest = Sha256::digest(source);
+        let sum: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        sums += &format!("{sum}  schema/{file}\n");
     }
-    write(&folder.join("SHA256SUMS"), sums.as_bytes())?;
+    write(&package.join("src/generated/SHA256SUMS"), sums.as_bytes())
+}
+
+fn messages(package: &Path, schema: FileDescriptorSet) -> anyhow::Result<()> {
     prost_build::Config::new()
-        .out_dir(folder)
+        .out_dir(package.join("src/generated"))
         .include_file("wire.rs")
         .compile_fds(schema)
         .context("cannot generate the messages")
