@@ -17,7 +17,7 @@ use crate::cargo::{self, Cargo};
 pub(crate) const DOCS: &str = "XTASK_DOCS";
 
 /// Returns a cargo that compiles the workspace with clippy, and builds documentation with the doc
-/// tests. A warning of either is an error.
+/// tests. A warning of either is an error. It builds once, so nothing is kept for a next build.
 ///
 /// # Errors
 ///
@@ -27,6 +27,7 @@ pub(crate) fn configure(cargo: &Cargo) -> anyhow::Result<Cargo> {
     Ok(cargo.with_environment(&[
         ("RUSTC_WORKSPACE_WRAPPER", "clippy-driver".into()),
         ("CLIPPY_ARGS", "-Dwarnings".into()),
+        ("CARGO_INCREMENTAL", "0".into()),
         ("RUSTDOC", this_program.into()),
         (DOCS, cargo.target_folder().join("doc").into()),
     ]))
