@@ -1,12 +1,14 @@
-//! A plugin leaves no process, task, thread or descriptor. This file has only one test, because
-//! it counts those of the whole process.
+//! A plugin leaves no process, task, thread or descriptor, and a missing guard is reported once.
+//! This program has only one test, because both are facts of the whole process.
 
 use std::time::Duration;
 
 use admission_host::Exit;
+use conformance::logs::Lines;
 use conformance::process::Holdings;
 use conformance::{GRACE, Host, Mode, PluginState, eventually, guarded, options, pin};
 use tokio::runtime::Handle;
+use tracing::Level;
 
 const CYCLES: usize = 50;
 
@@ -77,6 +79,7 @@ async fn cycle(host: &Host, mode: Mode) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_process_task_thread_or_descriptor_is_left() {
+    let lines = Lines::collect();
     guarded(async {
         let all = Mode::ALL.map(|mode| (host_for(mode), mode));
         for (host, mode) in &all {
@@ -89,8 +92,23 @@ async fn no_process_task_thread_or_descriptor_is_left() {
             }
         }
         eventually(|| is_within(&Left::now(), &baseline)).await;
+        assert_warned_once_of_the_missing_guard(lines);
     })
     .await;
+}
+
+fn assert_warned_once_of_the_missing_guard(lines: &Lines) {
+    let mut warnings = lines.of_plugin("");
+    warnings.retain(|line| line.message.starts_with("no guard is configured"));
+    let [line] = &warnings[..] else {
+        panic!("not once: {warnings:?}");
+    };
+    assert_eq!(line.level, Level::WARN);
+    assert_eq!(
+        line.message,
+        "no guard is configured: a process that a plugin starts may outlive it in another \
+         process group"
+    );
 }
 
 /// Waits until two counts in a row are equal and without a child: the epoch ticker and

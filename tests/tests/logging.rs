@@ -5,8 +5,7 @@ use std::time::Duration;
 use conformance::logs::{Line, Lines};
 use conformance::named::Named;
 use conformance::{
-    GRACE, Host, LogLevel, Mode, Plugin, PluginOptions, error_of, guarded, host, in_every_mode,
-    options, pin,
+    GRACE, Host, LogLevel, Mode, Plugin, PluginOptions, error_of, host, in_every_mode, options, pin,
 };
 use tracing::Level;
 
@@ -161,29 +160,4 @@ in_every_mode! {
         logged.plugin.close(GRACE).await;
         logged.assert_logged_once(Level::INFO, "no configuration");
     }
-}
-
-#[tokio::test]
-async fn a_missing_guard_logs_one_warning() {
-    guarded(async {
-        for mode in [Mode::Component, Mode::Native, Mode::Native] {
-            let logged = Logged::new(mode, "unguarded", "");
-            let promise = logged.plugin.check_admission(&pin("allow/a"));
-            promise.wait().await.expect("admitted");
-            logged.plugin.close(GRACE).await;
-        }
-        // Once in this process, whose other tests have no guard either.
-        let mut warnings = Lines::collect().of_plugin("");
-        warnings.retain(|line| line.message.starts_with("no guard is configured"));
-        let [line] = &warnings[..] else {
-            panic!("not once: {warnings:?}");
-        };
-        assert_eq!(line.level, Level::WARN);
-        assert_eq!(
-            line.message,
-            "no guard is configured: a process that a plugin starts may outlive it in another \
-             process group"
-        );
-    })
-    .await;
 }
