@@ -218,7 +218,7 @@ in_every_mode! {
     async fn an_immediate_exit_always_gives_the_same_error(mode: Mode) {
         let host = host();
         let words = mode.exit_words(3);
-        for _ in 0..300 {
+        for _ in 0..50 {
             let plugin = host.plugin(mode.fixture("exit-3"));
             let error = error_of(&plugin.check_admission(&pin("a"))).await;
             assert_eq!(
