@@ -33,9 +33,9 @@ tests! {
         assert_eq!(plugin.close(GRACE).await, Exit::Success);
     }
 
-    async fn ten_thousand_checks_are_all_judged() {
+    async fn a_thousand_checks_are_all_judged() {
         let plugin = host().plugin(peer(""));
-        let pins: Vec<_> = (0..10_000).map(|n| pin(&format!("allow/{n}"))).collect();
+        let pins: Vec<_> = (0..1000).map(|n| pin(&format!("allow/{n}"))).collect();
         let promises: Vec<_> = pins.iter().map(|pin| plugin.check_admission(pin)).collect();
         for outcome in join_all(promises.iter().map(|promise| promise.wait())).await {
             outcome.expect("admitted");

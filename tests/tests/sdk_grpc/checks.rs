@@ -80,28 +80,28 @@ async fn a_panic_aborts_its_check_and_the_plugin_keeps_running() {
 }
 
 #[tokio::test]
-async fn ten_thousand_checks_get_one_verdict_each() {
+async fn a_thousand_checks_get_one_verdict_each() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;
-        for n in 0..10_000 {
+        for n in 0..1000 {
             plugin.ask(&n.to_string(), "allow").await;
         }
         let mut ids = BTreeSet::new();
-        for _ in 0..10_000 {
+        for _ in 0..1000 {
             ids.insert(plugin.verdict().await.0);
         }
-        assert_eq!(ids.len(), 10_000);
+        assert_eq!(ids.len(), 1000);
         close(plugin).await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_end_of_stdin_ends_twenty_thousand_pending_checks() {
+async fn the_end_of_stdin_ends_two_thousand_pending_checks() {
     guarded(async {
         let (_host, mut plugin) = fixture(Behaviour::default()).await;
         plugin.ask("first", "allow").await;
-        for n in 0..20_000 {
+        for n in 0..2000 {
             plugin.ask(&n.to_string(), "hang").await;
         }
         assert_eq!(plugin.verdict().await, verdict("first", 0, ""));
