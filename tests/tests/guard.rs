@@ -199,10 +199,12 @@ async fn a_guarded_plugin_has_the_same_process_attributes_as_an_unguarded_one() 
     guarded(async {
         // Prints arguments, environment, working directory, descriptors, limits and signals, and
         // whether the plugin leads its group in the same session.
-        let look = r#"exec >&2; echo "$0" "$@"; env; pwd; ls /proc/self/fd; umask; ulimit -a
+        // stdout stays open until the plugin exits: a plugin that closes it is killed after a while.
+        let look = r#"
+            echo "$0" "$@" >&2; env >&2; pwd >&2; ls /proc/self/fd >&2; umask >&2; ulimit -a >&2
             read -r pid name state parent group session rest < /proc/$$/stat
-            [ $pid = $group ] && echo "leads its group in session $session"
-            exec grep -E '^(Sig(Blk|Ign)|NoNewPrivs|Groups)' /proc/self/status"#;
+            [ $pid = $group ] && echo "leads its group in session $session" >&2
+            grep -E '^(Sig(Blk|Ign)|NoNewPrivs|Groups)' /proc/self/status >&2"#;
         let argv = ["sh", "-c", look, "--guard", "", "two words", "\u{fffd}"];
         let unguarded = error_from(&host(), &argv).await;
         let guarded = error_from(&guarded_host(), &argv).await;
