@@ -10,7 +10,7 @@ use conformance::{GRACE, Host, Mode, PluginState, eventually, guarded, options, 
 use tokio::runtime::Handle;
 use tracing::Level;
 
-const CYCLES: usize = 50;
+const CYCLES: usize = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Left {
