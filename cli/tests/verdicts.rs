@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use conformance::modes::{component, native};
+use conformance::modes::{component, component_cache, native};
 use serde_json::Value;
 
 const INSTANCE: &str = "qUiQTy8PR5uPgZdpSzAYSw0u0cHNKh7A-4XSmaGSpEcC";
@@ -28,7 +28,9 @@ fn check(mode: Mode, plugin: &str, arguments: &[&str]) -> Output {
     match mode {
         Mode::Native => command.arg("--").arg(native(plugin)),
         Mode::Component => command
-            .args(["--no-cache", "--component"])
+            .arg("--cache-dir")
+            .arg(component_cache())
+            .arg("--component")
             .arg(component(plugin)),
     };
     command.output().unwrap()
