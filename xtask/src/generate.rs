@@ -26,7 +26,7 @@ pub(crate) fn generate(root: &Path) -> anyhow::Result<()> {
     write(&package.join("tests/schema.bin"), &schema.encode_to_vec())?;
     checksums(&package, &schema)?;
     messages(&package, schema.clone())?;
-    services(&package.join("grpc"), schema)
+    services(&package.join("grpc"), &schema)
 }
 
 /// Writes the checksums of the files of the schema, in the format of `sha256sum`. A test compares
@@ -55,19 +55,24 @@ fn messages(package: &Path, schema: FileDescriptorSet) -> anyhow::Result<()> {
         .context("cannot generate the messages")
 }
 
-fn services(package: &Path, schema: FileDescriptorSet) -> anyhow::Result<()> {
-    tonic_prost_build::configure()
-        .out_dir(package.join("src/generated"))
-        .build_transport(false)
-        .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
-        .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
-        .codec_path("crate::codec::SmallBufferCodec")
-        .extern_path(".admission.stdio", format!("{MESSAGES}::stdio"))
-        .extern_path(".cipd.plugin", format!("{MESSAGES}::plugin"))
-        .extern_path(".cipd", format!("{MESSAGES}::cipd"))
-        .extern_path(".google.rpc", format!("{MESSAGES}::rpc"))
-        .compile_fds(schema)
-        .context("cannot generate the services")
+/// Generates the clients and the servers, each in a folder: the generator names the file after the
+/// package of the schema.
+fn services(package: &Path, schema: &FileDescriptorSet) -> anyhow::Result<()> {
+    for (folder, client) in [("client", true), ("server", false)] {
+        tonic_prost_build::configure()
+            .out_dir(package.join("src/generated").join(folder))
+            .build_client(client)
+            .build_server(!client)
+            .build_transport(false)
+            .codec_path("crate::codec::SmallBufferCodec")
+            .extern_path(".admission.stdio", format!("{MESSAGES}::stdio"))
+            .extern_path(".cipd.plugin", format!("{MESSAGES}::plugin"))
+            .extern_path(".cipd", format!("{MESSAGES}::cipd"))
+            .extern_path(".google.rpc", format!("{MESSAGES}::rpc"))
+            .compile_fds(schema.clone())
+            .with_context(|| format!("cannot generate the {folder}s"))?;
+    }
+    Ok(())
 }
 
 fn write(file: &Path, content: &[u8]) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 #[cfg(any(feature = "client", feature = "server"))]
 mod codec;
 
+#[cfg(any(feature = "client", feature = "server"))]
 mod generated {
     #![allow(
         missing_docs,
@@ -14,13 +15,21 @@ mod generated {
         clippy::missing_errors_doc,
         reason = "generated code; the schema has the documentation"
     )]
-    include!("generated/cipd.plugin.rs");
+
+    #[cfg(feature = "client")]
+    pub mod client {
+        include!("generated/client/cipd.plugin.rs");
+    }
+    #[cfg(feature = "server")]
+    pub mod server {
+        include!("generated/server/cipd.plugin.rs");
+    }
 }
 
 #[cfg(feature = "client")]
-pub use generated::{admissions_client, host_client};
+pub use generated::client::{admissions_client, host_client};
 #[cfg(feature = "server")]
-pub use generated::{admissions_server, host_server};
+pub use generated::server::{admissions_server, host_server};
 
 /// The metadata key under which a plugin sends its ticket with every call.
 pub const TICKET: &str = "x-plugin-ticket";
