@@ -104,7 +104,8 @@ impl Component {
         self
     }
 
-    /// Adds an argument of its command line. By default it has no arguments.
+    /// Adds an argument. The component finds it after the name of the plugin, and finds no arguments
+    /// if none is added.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.args.push(argument.into());
